@@ -1,0 +1,2 @@
+//! The `keygate` binary.
+fn main() {}
