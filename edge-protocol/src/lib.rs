@@ -21,7 +21,9 @@ mod verify;
 pub use changes::{Change, ChangeKind, ChangesAnswer, ChangesQuery, Position};
 pub use deployment::Deployment;
 pub use events::{Event, EventAck, EventBatch, EventKind};
-pub use record::{Algorithm, KeyEnvironment, KeyLimit, KeyRecord, OnOutage, Reach, Scope, UnknownName};
+pub use record::{
+    Algorithm, KeyEnvironment, KeyLimit, KeyRecord, OnOutage, Reach, Scope, UnknownName,
+};
 pub use verify::{Verdict, VerifyAnswer, VerifyRequest};
 
 /// Header by which an answer of the control plane is told from a proxy's own; its value is

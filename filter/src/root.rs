@@ -1,0 +1,145 @@
+//! One configuration at work in one worker: its gate, and the calls that it has on the way.
+
+use edge_protocol::{EventKind, STAMP, STAMP_HEADER};
+use gate::{
+    Answer, COUNTER_NAMES, Call, Config, ConfigFault, Decision, Gate, Message, Now, Seeds, StreamId,
+};
+use proxy_wasm::types::{BufferType, LogLevel, MapType};
+
+use crate::buffer::HostBuffer;
+use crate::host;
+use crate::pairs::{PairsWriter, pairs};
+use crate::slots::EnvoySlots;
+
+/// What came of waiting requests.
+pub(crate) type Decisions = Vec<(StreamId, Decision)>;
+
+/// Why a configuration does not take effect.
+pub(crate) enum Unusable {
+    /// It is wrong.
+    Config(ConfigFault),
+    /// The host has no random numbers, without which anybody could choose what collides.
+    NoRandom,
+}
+
+impl std::fmt::Display for Unusable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Config(fault) => fault.fmt(f),
+            Self::NoRandom => f.write_str(
+                "no random numbers: allow wasi_snapshot_preview1.random_get in the VM's \
+                 capability_restriction_config",
+            ),
+        }
+    }
+}
+
+/// A root context.
+pub(crate) struct Root {
+    pub(crate) id: u32,
+    pub(crate) gate: Gate,
+    pub(crate) slots: EnvoySlots,
+    pub(crate) last_tick: Now,
+    /// Calls on the way, by the host's token.
+    calls: Vec<(u32, Call)>,
+    /// The host's numbers for the counters, once they are known.
+    metrics: Vec<Option<u32>>,
+    headers: HostBuffer,
+    body: HostBuffer,
+}
+
+impl Root {
+    pub(crate) fn new(id: u32, config: &[u8], now: Now) -> Result<Self, Unusable> {
+        let config = Config::parse(config).map_err(Unusable::Config)?;
+        let random = || host::random().ok_or(Unusable::NoRandom);
+        let mut slots = EnvoySlots::default();
+        let seeds = Seeds { cache: random()?, shared: slots.seed(random()?), source: random()? };
+        Ok(Self {
+            id,
+            gate: Gate::new(config, seeds),
+            slots,
+            last_tick: now,
+            calls: Vec::new(),
+            metrics: COUNTER_NAMES.iter().map(|name| host::counter(name)).collect(),
+            headers: HostBuffer::default(),
+            body: HostBuffer::default(),
+        })
+    }
+
+    /// Sends what the gate has to say and writes its log lines. Calls that cannot even begin are
+    /// answered at once: what comes of that is returned.
+    pub(crate) fn flush(&mut self, now: Now) -> Decisions {
+        let mut decisions = Vec::new();
+        while let Some(message) = self.gate.next_message(now) {
+            if let Some(token) = self.send(&message) {
+                self.calls.push((token, message.call));
+            } else {
+                let none = Answer::NONE;
+                decisions.extend(self.gate.on_answer(message.call, &none, now, &mut self.slots));
+            }
+        }
+        for (kind, line) in self.gate.take_log() {
+            let routine = kind == EventKind::ValidApiKey;
+            host::log(if routine { LogLevel::Info } else { LogLevel::Warn }, &line);
+        }
+        decisions
+    }
+
+    /// Time has passed.
+    pub(crate) fn on_tick(&mut self, now: Now) -> Decisions {
+        self.last_tick = now;
+        let metrics = &self.metrics;
+        self.gate.tally().take(|counter, increase| {
+            if let Some(metric) = metrics.get(counter).copied().flatten() {
+                host::increase(metric, increase);
+            }
+        });
+        self.flush(now)
+    }
+
+    /// An answer has come.
+    pub(crate) fn on_call_response(
+        &mut self,
+        token: u32,
+        headers: usize,
+        body_size: usize,
+        now: Now,
+    ) -> Decisions {
+        let Some(at) = self.calls.iter().position(|(of, _)| *of == token) else {
+            return Vec::new();
+        };
+        let (_, call) = self.calls.swap_remove(at);
+        let mut answer = Answer::NONE;
+        if headers > 0
+            && let Some(list) =
+                host::header_pairs(&mut self.headers, MapType::HttpCallResponseHeaders)
+        {
+            for (name, value) in pairs(list) {
+                if name == b":status" {
+                    let status = str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+                    answer.status = status.unwrap_or(0);
+                } else if name == STAMP_HEADER.as_bytes() {
+                    answer.stamped = value == STAMP.as_bytes();
+                }
+            }
+        }
+        if body_size > 0 {
+            answer.body = host::buffer(&mut self.body, BufferType::HttpCallResponseBody, body_size);
+        }
+        let mut decisions = self.gate.on_answer(call, &answer, now, &mut self.slots);
+        decisions.extend(self.flush(now));
+        decisions
+    }
+
+    fn send(&self, message: &Message) -> Option<u32> {
+        let cluster = &self.gate.config().control_plane.cluster;
+        let mut headers = PairsWriter::new();
+        headers.add(b":method", message.method.as_bytes());
+        headers.add(b":path", message.path.as_bytes());
+        headers.add(b":authority", cluster.as_bytes());
+        if !message.body.is_empty() {
+            headers.add(b"content-type", b"application/json");
+        }
+        host::call(cluster, &headers, &message.body, message.timeout_ms)
+    }
+}

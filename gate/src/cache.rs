@@ -1,0 +1,414 @@
+//! The keys that this worker knows, and the ones it knows to be none.
+
+use edge_protocol::{KeyEnvironment, KeyLimit, KeyRecord, Position, Scope};
+use hashbrown::HashTable;
+use ipnet::IpNet;
+use key_policy::KeyId;
+
+/// A keyed hash of a key's text, by which it is found again. The text itself is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct KeyHash(pub(crate) u128);
+
+impl KeyHash {
+    /// Where the hash table looks: the hash is keyed and random already.
+    fn bucket(self) -> u64 {
+        u64::try_from(self.0 & u128::from(u64::MAX)).unwrap_or_default()
+    }
+}
+
+/// The first 16 hex digits of the SHA-256 of a key: how audit events name it.
+pub(crate) type KeyFingerprint = [u8; 16];
+
+/// Where a known key stands in the cache, valid until the gate is next called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryIndex(u32);
+
+/// Who a request comes from, in the words that the upstream is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity<'a> {
+    /// The key's public name.
+    pub key_id: &'a str,
+    /// What it may do.
+    pub scope: &'static str,
+    /// Whose it is.
+    pub owner: Option<&'a str>,
+}
+
+/// What the control plane said of a key, read into types that cannot be wrong.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) key_id: KeyId,
+    pub(crate) key_id_text: String,
+    pub(crate) owner: Option<Box<str>>,
+    pub(crate) scope: Scope,
+    pub(crate) environment: KeyEnvironment,
+    pub(crate) is_active: bool,
+    pub(crate) expires_at_ms: Option<u64>,
+    pub(crate) allowed: Box<[IpNet]>,
+    pub(crate) limit: Option<KeyLimit>,
+}
+
+impl Record {
+    /// Reads the wire's record; `None` when it is not one (a key id that is none, an owner that
+    /// cannot stand in a header, a limit of nothing).
+    pub(crate) fn read(record: KeyRecord) -> Option<Self> {
+        let printable = |owner: &str| {
+            owner.len() <= 128 && owner.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
+        };
+        if record.owner.as_deref().is_some_and(|owner| !printable(owner)) {
+            return None;
+        }
+        if record.rate_limit.is_some_and(|l| l.requests == 0 || l.window_seconds == 0) {
+            return None;
+        }
+        Some(Self {
+            key_id: record.key_id.parse().ok()?,
+            key_id_text: record.key_id,
+            owner: record.owner.map(String::into_boxed_str),
+            scope: record.scope,
+            environment: record.environment,
+            is_active: record.is_active,
+            expires_at_ms: record.expires_at_ms,
+            allowed: record.allowed_ips.into_boxed_slice(),
+            limit: record.rate_limit,
+        })
+    }
+}
+
+/// A key that this worker knows.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    hash: KeyHash,
+    pub(crate) fingerprint: KeyFingerprint,
+    pub(crate) record: Record,
+    /// When the control plane said so.
+    pub(crate) learned_at_ms: u64,
+    /// What its change feed had got to by then.
+    pub(crate) as_of: Position,
+    /// Whether it was used since the clock hand last passed.
+    used: bool,
+}
+
+/// The known keys. When all places are taken, one that has not been used lately gives way
+/// (the clock algorithm).
+pub(crate) struct KeyCache {
+    index: HashTable<u32>,
+    entries: Vec<Entry>,
+    hand: usize,
+    capacity: usize,
+}
+
+impl KeyCache {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { index: HashTable::new(), entries: Vec::new(), hand: 0, capacity: capacity.max(1) }
+    }
+
+    pub(crate) fn find(&mut self, hash: KeyHash) -> Option<EntryIndex> {
+        let index = *self.index.find(hash.bucket(), |&i| self.hash_at(i) == Some(hash))?;
+        self.entry_mut(EntryIndex(index))?.used = true;
+        Some(EntryIndex(index))
+    }
+
+    pub(crate) fn get(&self, index: EntryIndex) -> Option<&Entry> {
+        self.entries.get(usize::try_from(index.0).ok()?)
+    }
+
+    pub(crate) fn insert(
+        &mut self,
+        hash: KeyHash,
+        fingerprint: KeyFingerprint,
+        record: Record,
+        learned_at_ms: u64,
+        as_of: Position,
+    ) -> EntryIndex {
+        // Not marked as used: a key that is seen once must not outlast one that is in use.
+        let entry = Entry { hash, fingerprint, record, learned_at_ms, as_of, used: false };
+        if let Some(index) = self.find(hash) {
+            if let Some(present) = self.entry_mut(index) {
+                *present = entry;
+            }
+            return index;
+        }
+        let at = if self.entries.len() < self.capacity {
+            self.entries.push(entry);
+            self.entries.len() - 1
+        } else {
+            let at = self.make_room();
+            if let Some(place) = self.entries.get_mut(at) {
+                *place = entry;
+            }
+            at
+        };
+        let index = u32::try_from(at).unwrap_or(u32::MAX);
+        let entries = &self.entries;
+        self.index.insert_unique(hash.bucket(), index, |&i| bucket_at(entries, i));
+        EntryIndex(index)
+    }
+
+    pub(crate) fn remove(&mut self, hash: KeyHash) {
+        if let Some(EntryIndex(index)) = self.find(hash) {
+            self.unindex(index);
+            self.drop_entry(index);
+        }
+    }
+
+    /// Forgets every entry that `keep` does not want.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Entry) -> bool) {
+        self.entries.retain(|entry| keep(entry));
+        self.hand = 0;
+        self.index.clear();
+        for (at, entry) in self.entries.iter().enumerate() {
+            let index = u32::try_from(at).unwrap_or(u32::MAX);
+            let entries = &self.entries;
+            self.index.insert_unique(entry.hash.bucket(), index, |&i| bucket_at(entries, i));
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn make_room(&mut self) -> usize {
+        // Two rounds at most: the first takes every mark away.
+        for _ in 0..=2 * self.entries.len() {
+            let at = self.hand;
+            self.hand = (self.hand + 1) % self.entries.len().max(1);
+            match self.entries.get_mut(at) {
+                Some(entry) if entry.used => entry.used = false,
+                _ => break,
+            }
+        }
+        let at = (self.hand + self.entries.len() - 1) % self.entries.len().max(1);
+        self.unindex(u32::try_from(at).unwrap_or(u32::MAX));
+        at
+    }
+
+    fn unindex(&mut self, index: u32) {
+        let bucket = bucket_at(&self.entries, index);
+        if let Ok(found) = self.index.find_entry(bucket, |&i| i == index) {
+            found.remove();
+        }
+    }
+
+    /// Takes an entry out; the last one moves into its place.
+    fn drop_entry(&mut self, index: u32) {
+        let Some(last) = self.entries.len().checked_sub(1) else {
+            return;
+        };
+        let Ok(at) = usize::try_from(index) else {
+            return;
+        };
+        if at != last {
+            let last = u32::try_from(last).unwrap_or(u32::MAX);
+            let bucket = bucket_at(&self.entries, last);
+            if let Some(moved) = self.index.find_mut(bucket, |&i| i == last) {
+                *moved = index;
+            }
+        }
+        if at <= last {
+            self.entries.swap_remove(at);
+        }
+        self.hand = 0;
+    }
+
+    fn hash_at(&self, index: u32) -> Option<KeyHash> {
+        self.get(EntryIndex(index)).map(|entry| entry.hash)
+    }
+
+    fn entry_mut(&mut self, index: EntryIndex) -> Option<&mut Entry> {
+        self.entries.get_mut(usize::try_from(index.0).ok()?)
+    }
+}
+
+fn bucket_at(entries: &[Entry], index: u32) -> u64 {
+    usize::try_from(index).ok().and_then(|at| entries.get(at)).map_or(0, |e| e.hash.bucket())
+}
+
+/// Keys that the control plane does not know. They have a place of their own, so that a flood of
+/// them cannot crowd out a good key; the oldest gives way.
+pub(crate) struct UnknownKeys {
+    index: HashTable<u32>,
+    ring: Vec<(KeyHash, u64)>,
+    next: usize,
+}
+
+/// How many unknown keys are remembered: 16 384 of 24 bytes.
+const MAX_UNKNOWN: usize = 16_384;
+/// For how long, in milliseconds. A key that comes into being is told by the change feed.
+const UNKNOWN_MS: u64 = 60_000;
+
+impl UnknownKeys {
+    pub(crate) fn new() -> Self {
+        Self { index: HashTable::new(), ring: Vec::new(), next: 0 }
+    }
+
+    pub(crate) fn contains(&self, hash: KeyHash, now_ms: u64) -> bool {
+        let found = self.index.find(hash.bucket(), |&i| self.at(i).is_some_and(|e| e.0 == hash));
+        found.and_then(|&i| self.at(i)).is_some_and(|&(_, until)| now_ms < until)
+    }
+
+    pub(crate) fn insert(&mut self, hash: KeyHash, now_ms: u64) {
+        let until = now_ms + UNKNOWN_MS;
+        let present = self.index.find(hash.bucket(), |&i| self.at(i).is_some_and(|e| e.0 == hash));
+        if let Some(&index) = present {
+            if let Some(entry) = usize::try_from(index).ok().and_then(|i| self.ring.get_mut(i)) {
+                entry.1 = until;
+            }
+            return;
+        }
+        let at = self.next;
+        self.next = (self.next + 1) % MAX_UNKNOWN;
+        let index = u32::try_from(at).unwrap_or(u32::MAX);
+        if let Some(place) = self.ring.get_mut(at) {
+            let old = std::mem::replace(place, (hash, until)).0;
+            if let Ok(found) = self.index.find_entry(old.bucket(), |&i| i == index) {
+                found.remove();
+            }
+        } else {
+            self.ring.push((hash, until));
+        }
+        let ring = &self.ring;
+        self.index.insert_unique(hash.bucket(), index, |&i| {
+            usize::try_from(i).ok().and_then(|i| ring.get(i)).map_or(0, |e| e.0.bucket())
+        });
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.index.clear();
+        self.ring.clear();
+        self.next = 0;
+    }
+
+    fn at(&self, index: u32) -> Option<&(KeyHash, u64)> {
+        self.ring.get(usize::try_from(index).ok()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    fn record(id: u64) -> Record {
+        Record::read(KeyRecord {
+            key_id: format!("{id:016x}"),
+            owner: None,
+            scope: Scope::Read,
+            environment: KeyEnvironment::Live,
+            is_active: true,
+            expires_at_ms: None,
+            allowed_ips: Vec::new(),
+            rate_limit: None,
+        })
+        .unwrap()
+    }
+
+    fn hash(id: u64) -> KeyHash {
+        // Few distinct buckets, so that collisions are met.
+        KeyHash(u128::from(id) << 64 | u128::from(id % 3))
+    }
+
+    fn insert(cache: &mut KeyCache, id: u64) -> EntryIndex {
+        let as_of = Position { epoch: "e".into(), sequence: 0 };
+        cache.insert(hash(id), [0; 16], record(id), 0, as_of)
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Insert(u64),
+        Remove(u64),
+        Find(u64),
+        RetainEven,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (0u64..40).prop_map(Step::Insert),
+            2 => (0u64..40).prop_map(Step::Remove),
+            2 => (0u64..40).prop_map(Step::Find),
+            1 => Just(Step::RetainEven),
+        ];
+        prop::collection::vec(step, 0..300)
+    }
+
+    proptest! {
+        /// With room for all, the cache is a map.
+        #[wasm_bindgen_test(unsupported = test)]
+        fn a_cache_with_room_behaves_like_a_map(steps in steps()) {
+            let mut cache = KeyCache::new(64);
+            let mut model = BTreeSet::new();
+            for step in steps {
+                match step {
+                    Step::Insert(id) => { insert(&mut cache, id); model.insert(id); }
+                    Step::Remove(id) => { cache.remove(hash(id)); model.remove(&id); }
+                    Step::Find(id) => {
+                        let found = cache.find(hash(id)).and_then(|i| cache.get(i)).map(|e| e.record.key_id.as_u64());
+                        prop_assert_eq!(found, model.get(&id).copied());
+                    }
+                    Step::RetainEven => {
+                        cache.retain(|e| e.record.key_id.as_u64() % 2 == 0);
+                        model.retain(|id| id % 2 == 0);
+                    }
+                }
+                prop_assert_eq!(cache.len(), model.len());
+            }
+            for id in 0..40 {
+                prop_assert_eq!(cache.find(hash(id)).is_some(), model.contains(&id));
+            }
+        }
+
+        /// Without, it never grows past its bound and never answers with another's record.
+        #[wasm_bindgen_test(unsupported = test)]
+        fn a_full_cache_stays_within_its_bound(steps in steps()) {
+            let mut cache = KeyCache::new(7);
+            let mut inserted = BTreeSet::new();
+            for step in steps {
+                match step {
+                    Step::Insert(id) => {
+                        let index = insert(&mut cache, id);
+                        prop_assert_eq!(cache.get(index).unwrap().record.key_id.as_u64(), id);
+                        inserted.insert(id);
+                    }
+                    Step::Remove(id) => { cache.remove(hash(id)); inserted.remove(&id); }
+                    Step::Find(id) => if let Some(index) = cache.find(hash(id)) {
+                        prop_assert_eq!(cache.get(index).unwrap().record.key_id.as_u64(), id);
+                        prop_assert!(inserted.contains(&id));
+                    }
+                    Step::RetainEven => {
+                        cache.retain(|e| e.record.key_id.as_u64() % 2 == 0);
+                        inserted.retain(|id| id % 2 == 0);
+                    }
+                }
+                prop_assert!(cache.len() <= 7);
+            }
+        }
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn a_key_in_use_outlives_a_flood_of_others() {
+        let mut cache = KeyCache::new(100);
+        insert(&mut cache, 0);
+        for id in 1..10_000 {
+            insert(&mut cache, id);
+            assert!(cache.find(hash(0)).is_some(), "lost after {id} others");
+        }
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn an_unknown_key_is_remembered_for_a_while_and_within_bounds() {
+        let mut unknown = UnknownKeys::new();
+        unknown.insert(hash(1), 0);
+        assert!(unknown.contains(hash(1), UNKNOWN_MS - 1));
+        assert!(!unknown.contains(hash(1), UNKNOWN_MS));
+        let spread = |id: u64| KeyHash(u128::from(id) | u128::from(id) << 64);
+        for id in 2..200_000 {
+            unknown.insert(spread(id), 0);
+        }
+        assert_eq!(unknown.ring.len(), MAX_UNKNOWN);
+        assert_eq!(unknown.index.len(), MAX_UNKNOWN);
+        assert!(unknown.contains(spread(199_999), 0));
+        assert!(!unknown.contains(spread(2), 0));
+    }
+}

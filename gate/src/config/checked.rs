@@ -1,0 +1,358 @@
+//! The configuration as the gate uses it: every value in its range, every name resolved.
+
+use edge_protocol::{Algorithm, Deployment, OnOutage, Reach, Scope};
+use key_policy::{Policy, Prefix};
+
+use super::document::{
+    BacklogFull, ClientAddressFrom, Document, IetfDraft, Limit, Per, SuccessEvents,
+};
+use super::fault::ConfigFault;
+use crate::layer::{Layer, LayerSet};
+
+pub use super::document::{BacklogFull as OnBacklogFull, SuccessEvents as SuccessAudit};
+
+/// The longest window of a limit: 31 days, in seconds.
+const MAX_WINDOW_SECONDS: u32 = 31 * 86_400;
+/// One bit of a 64-bit plan for each limit.
+const MAX_LIMITS: usize = 64;
+/// `shadow`'s name for the limits that keys bring along.
+const KEY_LIMIT_NAME: &str = "key";
+
+/// A configuration that has been checked.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the document")]
+pub struct Config {
+    pub(crate) deployment: Deployment,
+    /// How to reach the control plane.
+    pub control_plane: ControlPlaneConfig,
+    /// The name of the header with the key, in lower case.
+    pub credential_header: String,
+    /// Whether the upstream gets to see the key.
+    pub forward_credential: bool,
+    /// Where the client's address is taken from.
+    pub client_address: ClientAddressSource,
+    pub(crate) policy: Policy,
+    pub(crate) unauthorized: bool,
+    pub(crate) failed_attempts: Window,
+    pub(crate) public: Vec<RouteMatch>,
+    pub(crate) scopes: Vec<ScopeRule>,
+    pub(crate) limits: Vec<LimitRule>,
+    pub(crate) key_limits_shadowed: bool,
+    pub(crate) x_ratelimit: bool,
+    pub(crate) ietf_headers: bool,
+    pub(crate) cache: CacheConfig,
+    pub(crate) audit: AuditConfig,
+    pub(crate) shadow: LayerSet,
+}
+
+/// How to reach the control plane.
+#[derive(Clone, Debug)]
+pub struct ControlPlaneConfig {
+    /// The Envoy cluster of its edge API.
+    pub cluster: String,
+    /// How long to wait for an answer about a key, in milliseconds.
+    pub timeout_ms: u32,
+}
+
+/// Where the client's address is taken from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientAddressSource {
+    /// Envoy's own word on it.
+    Connection,
+    /// This header, which Envoy sets; lower case.
+    Header(String),
+}
+
+/// So many in so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// How many, at least 1.
+    pub requests: u32,
+    /// How long, in seconds, at least 1.
+    pub seconds: u32,
+}
+
+/// A set of requests.
+#[derive(Clone, Debug)]
+pub struct RouteMatch {
+    pub(crate) methods: Vec<String>,
+    pub(crate) path_prefix: String,
+}
+
+/// Which scope a set of requests needs.
+#[derive(Clone, Debug)]
+pub struct ScopeRule {
+    pub(crate) route: RouteMatch,
+    pub(crate) scope: Scope,
+}
+
+/// A rate limit.
+#[derive(Clone, Debug)]
+pub struct LimitRule {
+    pub(crate) name: String,
+    pub(crate) per: Per,
+    pub(crate) route: RouteMatch,
+    pub(crate) window: Window,
+    pub(crate) on_outage: OnOutage,
+    pub(crate) shadow: bool,
+}
+
+/// How long answers are kept, in milliseconds, and how many.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheConfig {
+    pub(crate) fresh_ms: u64,
+    pub(crate) stale_if_error_ms: u64,
+    pub(crate) keys: usize,
+}
+
+/// What is recorded.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditConfig {
+    pub(crate) success: SuccessEvents,
+    pub(crate) on_backlog_full: BacklogFull,
+}
+
+impl Config {
+    /// Reads a configuration document.
+    ///
+    /// # Errors
+    /// The first field that is wrong, and what was expected of it.
+    pub fn parse(json: &[u8]) -> Result<Self, ConfigFault> {
+        if json.iter().all(u8::is_ascii_whitespace) {
+            return Err(ConfigFault::new(".", "it is empty; the least is {\"version\": 1}"));
+        }
+        let mut reader = serde_json::Deserializer::from_slice(json);
+        let document: Document = serde_path_to_error::deserialize(&mut reader).map_err(|e| {
+            let field = e.path().to_string();
+            ConfigFault::new(field, e.into_inner().to_string())
+        })?;
+        reader.end().map_err(|e| ConfigFault::new(".", e.to_string()))?;
+        Self::check(document)
+    }
+
+    fn check(document: Document) -> Result<Self, ConfigFault> {
+        if document.version != 1 {
+            let problem = format!("this filter understands version 1, not {}", document.version);
+            return Err(ConfigFault::new("version", problem));
+        }
+        let unauthorized = match document.credential_failure_status {
+            401 => true,
+            403 => false,
+            other => {
+                let problem = format!("expected 401 or 403, got {other}");
+                return Err(ConfigFault::new("credential_failure_status", problem));
+            }
+        };
+        let cluster = document.control_plane.cluster;
+        if cluster.is_empty() {
+            return Err(ConfigFault::new(
+                "control_plane.cluster",
+                "expected the name of a cluster",
+            ));
+        }
+        let timeout_ms = document.control_plane.timeout_ms;
+        in_range("control_plane.timeout_ms", timeout_ms, 1, 60_000)?;
+        let credential_header = header_name("credential.header", &document.credential.header)?;
+        let client_address = match document.client_address {
+            ClientAddressFrom::Connection => ClientAddressSource::Connection,
+            ClientAddressFrom::Header(name) => {
+                ClientAddressSource::Header(header_name("client_address.header", &name)?)
+            }
+        };
+        let failed = document.failed_attempts;
+        let failed_attempts = window("failed_attempts", failed.requests, failed.window_seconds)?;
+        let public = document
+            .public
+            .into_iter()
+            .enumerate()
+            .map(|(i, r)| route(&format!("public[{i}]"), r.methods, r.path_prefix))
+            .collect::<Result<_, _>>()?;
+        let scopes = document
+            .scopes
+            .into_iter()
+            .enumerate()
+            .map(|(i, r)| {
+                let route = route(&format!("scopes[{i}]"), r.methods, r.path_prefix)?;
+                Ok(ScopeRule { route, scope: r.scope })
+            })
+            .collect::<Result<_, _>>()?;
+        let mut limits = limits(document.limits)?;
+        let shadowed = Shadowed::read(&document.shadow, &mut limits)?;
+        let cache = document.cache;
+        in_range("cache.fresh_seconds", cache.fresh_seconds, 1, 86_400)?;
+        in_range("cache.stale_if_error_seconds", cache.stale_if_error_seconds, 0, 604_800)?;
+        in_range("cache.keys", cache.keys, 1, 1_000_000)?;
+        Ok(Self {
+            deployment: document.environment,
+            control_plane: ControlPlaneConfig { cluster, timeout_ms },
+            credential_header,
+            forward_credential: document.credential.forward,
+            client_address,
+            policy: policy(&document.policy)?,
+            unauthorized,
+            failed_attempts,
+            public,
+            scopes,
+            limits,
+            key_limits_shadowed: shadowed.key_limits,
+            x_ratelimit: document.rate_limit_headers.x_ratelimit,
+            ietf_headers: document.rate_limit_headers.ietf == IetfDraft::Draft10,
+            cache: CacheConfig {
+                fresh_ms: u64::from(cache.fresh_seconds) * 1000,
+                stale_if_error_ms: u64::from(cache.stale_if_error_seconds) * 1000,
+                keys: usize::try_from(cache.keys).unwrap_or(usize::MAX),
+            },
+            audit: AuditConfig {
+                success: document.audit.success,
+                on_backlog_full: document.audit.on_backlog_full,
+            },
+            shadow: shadowed.layers,
+        })
+    }
+}
+
+/// What only counts and logs.
+#[derive(Default)]
+struct Shadowed {
+    layers: LayerSet,
+    key_limits: bool,
+}
+
+impl Shadowed {
+    /// Resolves the names; those of limits are noted with the limits.
+    fn read(names: &[String], limits: &mut [LimitRule]) -> Result<Self, ConfigFault> {
+        let mut shadowed = Self::default();
+        for (i, name) in names.iter().enumerate() {
+            let layer = Layer::named(name);
+            let is_key_limit = name == KEY_LIMIT_NAME;
+            let limit = limits.iter_mut().find(|limit| limit.name == *name);
+            if (layer.is_some() || is_key_limit) && limit.is_some() {
+                let problem = format!("`{name}` is a limit and more; give the limit another name");
+                return Err(ConfigFault::new(format!("shadow[{i}]"), problem));
+            }
+            if let Some(layer) = layer {
+                shadowed.layers.insert(layer);
+            } else if is_key_limit {
+                shadowed.key_limits = true;
+            } else if let Some(limit) = limit {
+                limit.shadow = true;
+            } else {
+                let layers = Layer::ALL.map(Layer::as_str).join(", ");
+                let problem =
+                    format!("`{name}` is neither a limit nor one of {layers}, {KEY_LIMIT_NAME}");
+                return Err(ConfigFault::new(format!("shadow[{i}]"), problem));
+            }
+        }
+        Ok(shadowed)
+    }
+}
+
+fn in_range(field: &str, value: u32, min: u32, max: u32) -> Result<(), ConfigFault> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigFault::new(field, format!("expected {min} to {max}, got {value}")))
+}
+
+fn window(field: &str, requests: u32, seconds: u32) -> Result<Window, ConfigFault> {
+    in_range(&format!("{field}.requests"), requests, 1, u32::MAX - 1)?;
+    in_range(&format!("{field}.window_seconds"), seconds, 1, MAX_WINDOW_SECONDS)?;
+    Ok(Window { requests, seconds })
+}
+
+/// A field name of RFC 9110, section 5.1, in lower case. Pseudo-headers and the headers that
+/// carry the gate's own words are not to be had.
+fn header_name(field: &str, name: &str) -> Result<String, ConfigFault> {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || name.len() > 128 || !name.bytes().all(token) {
+        return Err(ConfigFault::new(
+            field,
+            format!("expected the name of a header, got `{name}`"),
+        ));
+    }
+    Ok(name.to_ascii_lowercase())
+}
+
+fn route(
+    field: &str,
+    methods: Vec<String>,
+    path_prefix: String,
+) -> Result<RouteMatch, ConfigFault> {
+    for (i, method) in methods.iter().enumerate() {
+        let token = |b: u8| b.is_ascii_uppercase() || b == b'-' || b == b'_';
+        if method.is_empty() || !method.bytes().all(token) {
+            let problem = format!("expected a method such as GET, got `{method}`");
+            return Err(ConfigFault::new(format!("{field}.methods[{i}]"), problem));
+        }
+    }
+    let field = format!("{field}.path_prefix");
+    if !path_prefix.starts_with('/') {
+        let problem = format!("expected a path that begins with `/`, got `{path_prefix}`");
+        return Err(ConfigFault::new(field, problem));
+    }
+    if path_prefix.contains(['?', '#', '%']) || !path_prefix.bytes().all(|b| b.is_ascii_graphic()) {
+        let problem = format!("expected a plain path without `?`, `#`, `%`, got `{path_prefix}`");
+        return Err(ConfigFault::new(field, problem));
+    }
+    Ok(RouteMatch { methods, path_prefix })
+}
+
+fn limits(limits: Vec<Limit>) -> Result<Vec<LimitRule>, ConfigFault> {
+    if limits.len() > MAX_LIMITS {
+        let problem = format!("expected at most {MAX_LIMITS} limits, got {}", limits.len());
+        return Err(ConfigFault::new("limits", problem));
+    }
+    let mut rules: Vec<LimitRule> = Vec::with_capacity(limits.len());
+    for (i, limit) in limits.into_iter().enumerate() {
+        let field = format!("limits[{i}]");
+        let name = limit.name;
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b);
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+            let problem = format!("expected 1 to 64 of a-z, 0-9, `-`, `_`, got `{name}`");
+            return Err(ConfigFault::new(format!("{field}.name"), problem));
+        }
+        if rules.iter().any(|rule| rule.name == name) {
+            let problem = format!("`{name}` is the name of another limit; choose another");
+            return Err(ConfigFault::new(format!("{field}.name"), problem));
+        }
+        if limit.algorithm != Algorithm::FixedWindow {
+            let problem = "this version counts by `fixed_window` only";
+            return Err(ConfigFault::new(format!("{field}.algorithm"), problem));
+        }
+        if limit.reach != Reach::Envoy {
+            let problem = "this version counts within one Envoy only: expected `envoy`";
+            return Err(ConfigFault::new(format!("{field}.reach"), problem));
+        }
+        rules.push(LimitRule {
+            per: limit.per,
+            route: route(&field, limit.methods, limit.path_prefix)?,
+            window: window(&field, limit.requests, limit.window_seconds)?,
+            on_outage: limit.on_outage,
+            shadow: false,
+            name,
+        });
+    }
+    Ok(rules)
+}
+
+fn policy(policy: &super::document::KeyPolicy) -> Result<Policy, ConfigFault> {
+    let prefix: Prefix = policy.prefix.parse().map_err(|_| {
+        let problem = "expected 1 to 16 lower-case letters and digits, a letter first";
+        ConfigFault::new("policy.prefix", problem)
+    })?;
+    in_range("policy.min_length", policy.min_length.into(), 1, 256)?;
+    in_range("policy.max_length", policy.max_length.into(), policy.min_length.into(), 256)?;
+    in_range("policy.min_kinds", policy.min_kinds.into(), 1, 4)?;
+    if !(0.0..=1024.0).contains(&policy.min_entropy_bits) {
+        let problem = format!("expected 0 to 1024 bits, got {}", policy.min_entropy_bits);
+        return Err(ConfigFault::new("policy.min_entropy_bits", problem));
+    }
+    Ok(Policy {
+        prefix,
+        min_length: policy.min_length.into(),
+        max_length: policy.max_length.into(),
+        min_entropy_bits: policy.min_entropy_bits,
+        min_kinds: policy.min_kinds,
+        weak_patterns: policy.weak_patterns,
+    })
+}

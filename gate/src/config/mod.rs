@@ -1,0 +1,20 @@
+//! The filter's configuration: one versioned JSON document, read into a [`Config`] that cannot
+//! be wrong.
+
+mod checked;
+mod document;
+mod fault;
+
+pub use checked::{
+    AuditConfig, CacheConfig, ClientAddressSource, Config, ControlPlaneConfig, LimitRule,
+    OnBacklogFull, RouteMatch, ScopeRule, SuccessAudit, Window,
+};
+pub use document::{Document, Per};
+pub use fault::ConfigFault;
+
+/// The JSON Schema of the configuration document (draft 2020-12).
+#[cfg(feature = "schema")]
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Document).to_value()
+}

@@ -1,0 +1,303 @@
+//! The gate itself: from the facts of a request to a decision.
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | here | the way of a request through the layers |
+//! | `credential` | layers 0 to 4, on the key's text |
+//! | `known` | layers 6 to 8, on what is known of the key |
+//! | `lookup` | layer 5: asking the control plane, and what its answers mean |
+//! | `limit` | rate limits |
+
+mod credential;
+mod known;
+mod limit;
+mod lookup;
+
+use edge_protocol::EventKind;
+use siphasher::sip128::SipHasher24;
+use std::collections::VecDeque;
+
+use crate::ClientAddress;
+use crate::audit::{About, AuditTrail};
+use crate::cache::{EntryIndex, Identity, KeyCache, KeyHash, UnknownKeys};
+use crate::config::Config;
+use crate::feed::Feed;
+use crate::flights::Flights;
+use crate::layer::Layer;
+use crate::limits::{Counters, LimitReport, RateLimitHeaders, SharedSlots};
+use crate::message::{Answer, Call, Message};
+use crate::problem::{Problem, Refusal};
+use crate::request::{Credential, Now, Request, StreamId};
+use crate::routes::Plan;
+use crate::tally::{Counter, Tally};
+
+/// How long audit events may take to be stored, in milliseconds.
+const EVENTS_TIMEOUT_MS: u32 = 5_000;
+
+/// The random numbers that a gate starts from.
+#[derive(Clone, Copy)]
+pub struct Seeds {
+    /// Keys the hash of this worker's caches.
+    pub cache: [u8; 16],
+    /// Keys the hash by which all workers of the proxy find the same slot: the same for all.
+    pub shared: [u8; 16],
+    /// Names this worker's life to the control plane.
+    pub source: [u8; 16],
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It goes on to the upstream.
+    Pass(Pass),
+    /// It is answered here.
+    Refuse(Refusal),
+    /// It waits: [`Gate::on_answer`] will decide.
+    Wait,
+}
+
+/// A request that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// The key that it came with, for [`Gate::identity`].
+    pub entry: Option<EntryIndex>,
+    /// How the limit nearest to its end stands.
+    pub report: Option<LimitReport>,
+}
+
+/// The decision engine of one worker.
+pub struct Gate {
+    config: Config,
+    hasher: SipHasher24,
+    counters: Counters,
+    known: KeyCache,
+    unknown: UnknownKeys,
+    flights: Flights,
+    feed: Feed,
+    audit: AuditTrail,
+    tally: Tally,
+    outbox: VecDeque<Message>,
+    /// Whether a request was ever seen: a worker that serves none says nothing.
+    awake: bool,
+    /// Until when the control plane is not asked again after it could not be reached.
+    rest_until_ms: u64,
+    /// Whether its last answer was one. While it is not, old answers serve at once.
+    reachable: bool,
+}
+
+/// The facts of a request that is being decided, small enough to be kept while it waits.
+#[derive(Clone, Copy, Debug)]
+struct Facts {
+    plan: Plan,
+    client: Option<ClientAddress>,
+}
+
+impl Gate {
+    /// A gate that knows no key yet.
+    #[must_use]
+    pub fn new(config: Config, seeds: Seeds) -> Self {
+        Self {
+            hasher: SipHasher24::new_with_key(&seeds.cache),
+            counters: Counters::new(seeds.shared),
+            known: KeyCache::new(config.cache.keys),
+            unknown: UnknownKeys::new(),
+            flights: Flights::new(),
+            feed: Feed::new(),
+            audit: AuditTrail::new(seeds.source, config.audit.on_backlog_full),
+            tally: Tally::new(),
+            outbox: VecDeque::new(),
+            awake: false,
+            rest_until_ms: 0,
+            reachable: true,
+            config,
+        }
+    }
+
+    /// Decides on a request. For a key that is known and fresh this allocates nothing.
+    pub fn on_request(
+        &mut self,
+        request: &Request<'_>,
+        now: Now,
+        slots: &mut impl SharedSlots,
+    ) -> Decision {
+        self.awake = true;
+        if self.audit.must_refuse() {
+            return Decision::Refuse(self.unavailable());
+        }
+        let client = request.client;
+        let Ok(plan) = Plan::of(&self.config, request.method, request.path) else {
+            let about = About { client, ..About::default() };
+            self.record(EventKind::SecurityViolation, about, "reason=ambiguous_path", false, now);
+            return Decision::Refuse(self.refusal(Problem::AmbiguousPath));
+        };
+        let facts = Facts { plan, client };
+        if plan.public {
+            return self.limit(None, facts, now, slots);
+        }
+        let key = match request.credential {
+            Credential::One(key) if !key.is_empty() => key,
+            Credential::One(_) | Credential::Absent => {
+                return self.without_key(facts, now, slots);
+            }
+            Credential::Several => {
+                return self.with_several_keys(facts, now, slots);
+            }
+        };
+        if key.len() > self.config.policy.max_length {
+            return self.with_bad_key(key, facts, now, slots);
+        }
+        let hash = self.hash(key);
+        if let Some(entry) = self.known.find(hash) {
+            return self.with_known_key(entry, hash, key, request.stream, facts, now, slots);
+        }
+        self.with_unknown_key(hash, key, request.stream, facts, now, slots)
+    }
+
+    /// Takes in the answer to a call, and decides on the requests that waited for it.
+    pub fn on_answer(
+        &mut self,
+        call: Call,
+        answer: &Answer<'_>,
+        now: Now,
+        slots: &mut impl SharedSlots,
+    ) -> Vec<(StreamId, Decision)> {
+        if answer.status != 200 {
+            self.tally.count(Counter::CallFailed);
+        }
+        match call {
+            Call::Verify(flight) => self.on_verified(flight, answer, now, slots),
+            Call::Events => {
+                self.audit.on_answer(answer, now);
+                Vec::new()
+            }
+            Call::Changes => {
+                match answer.ok() {
+                    None => self.feed.on_failure(now),
+                    Some(changes) => self.on_changes(changes, now),
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    /// The next call to make to the control plane. To be asked after each call into the gate,
+    /// and at least ten times a second, until there is none.
+    pub fn next_message(&mut self, now: Now) -> Option<Message> {
+        if let Some(message) = self.outbox.pop_front() {
+            return Some(message);
+        }
+        if !self.awake {
+            return None;
+        }
+        if let Some(query) = self.feed.next_poll(now) {
+            return Some(Message::changes(&query, Feed::TIMEOUT_MS));
+        }
+        self.audit.next_batch(now).map(|batch| Message::events(batch, EVENTS_TIMEOUT_MS))
+    }
+
+    /// Who a passed request comes from. Valid until the gate is next called.
+    #[must_use]
+    pub fn identity(&self, entry: EntryIndex) -> Option<Identity<'_>> {
+        self.known.get(entry).map(|entry| Identity {
+            key_id: &entry.record.key_id_text,
+            scope: entry.record.scope.as_str(),
+            owner: entry.record.owner.as_deref(),
+        })
+    }
+
+    /// What the headers about a report call its limit.
+    #[must_use]
+    pub fn limit_name(&self, report: &LimitReport) -> &str {
+        report
+            .rule
+            .and_then(|rule| self.config.limits.get(usize::from(rule)))
+            .map_or(limit::KEY_LIMIT, |rule| &rule.name)
+    }
+
+    /// Which headers tell clients about their limits.
+    #[must_use]
+    pub fn rate_limit_headers(&self) -> RateLimitHeaders {
+        RateLimitHeaders { x_ratelimit: self.config.x_ratelimit, ietf: self.config.ietf_headers }
+    }
+
+    /// The configuration that the gate works by.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The lines for the log since the last call, and what each is about.
+    pub fn take_log(&mut self) -> Vec<(EventKind, String)> {
+        self.audit.take_log()
+    }
+
+    /// What was counted for metrics.
+    pub fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+
+    /// How many keys are cached.
+    #[must_use]
+    pub fn cached_keys(&self) -> usize {
+        self.known.len()
+    }
+
+    fn on_changes(&mut self, changes: edge_protocol::ChangesAnswer, now: Now) {
+        self.reachable = true;
+        self.tally.add(Counter::FeedChange, changes.changes.len());
+        if self.feed.on_answer(changes, now, &mut self.known, &mut self.unknown) {
+            self.tally.count(Counter::FeedReset);
+        }
+    }
+
+    fn hash(&self, key: &[u8]) -> KeyHash {
+        let hash = self.hasher.hash(key);
+        KeyHash(u128::from(hash.h1) << 64 | u128::from(hash.h2))
+    }
+
+    fn refusal(&self, problem: Problem) -> Refusal {
+        let unauthorized = self.config.unauthorized;
+        Refusal { problem, unauthorized, retry_after: None, report: None }
+    }
+
+    fn unavailable(&self) -> Refusal {
+        Refusal { retry_after: Some(1), ..self.refusal(Problem::Unavailable) }
+    }
+
+    /// A layer has found against a request: writes that down, and says whether the request is
+    /// to be refused; in shadow mode it is not.
+    fn finds_against(
+        &mut self,
+        layer: Layer,
+        kind: EventKind,
+        about: About<'_>,
+        details: &str,
+        now: Now,
+    ) -> bool {
+        let shadow = self.config.shadow.contains(layer);
+        self.record(kind, about, details, shadow, now);
+        !shadow
+    }
+
+    fn record(&mut self, kind: EventKind, about: About<'_>, details: &str, shadow: bool, now: Now) {
+        self.tally.count(if shadow { Counter::WouldRefuse } else { counter_of(kind) });
+        if !self.audit.record(kind, about, details.to_owned(), shadow, now) {
+            self.tally.count(Counter::EventDropped);
+        }
+    }
+}
+
+fn counter_of(kind: EventKind) -> Counter {
+    match kind {
+        EventKind::MissingApiKey => Counter::MissingApiKey,
+        EventKind::InvalidFormat => Counter::InvalidFormat,
+        EventKind::InvalidKey => Counter::InvalidKey,
+        EventKind::DbError => Counter::DbError,
+        EventKind::ExpiredKey => Counter::ExpiredKey,
+        EventKind::RevokedKey => Counter::RevokedKey,
+        EventKind::IpDenied => Counter::IpDenied,
+        EventKind::ScopeDenied => Counter::ScopeDenied,
+        EventKind::RateLimited => Counter::RateLimited,
+        _ => Counter::SecurityViolation,
+    }
+}

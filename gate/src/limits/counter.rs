@@ -1,0 +1,157 @@
+//! Counting a request against a limit.
+
+use siphasher::sip128::{Hasher128, SipHasher24};
+use std::hash::Hasher;
+
+use super::bucket::{Bucket, Tag};
+use super::slots::{Family, MAX_SLOT_BYTES, SharedSlots, SlotName, Version};
+use crate::Now;
+use crate::config::Window;
+
+/// How often a worker tries again when others keep changing the same slot. Each lost race means
+/// that another worker's count went through, so this many in a row take as many workers at once.
+const MAX_LOST_RACES: u32 = 128;
+
+/// The keyed hash by which all workers of an Envoy agree on slots. Its key is random, so nobody
+/// outside can choose addresses that share one.
+#[derive(Clone)]
+pub(crate) struct Counters {
+    seed: SipHasher24,
+}
+
+/// Whom a count is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// A client address.
+    Address(u128),
+    /// A key.
+    Key(u64),
+    /// A key at one address.
+    KeyAtAddress(u64, u128),
+}
+
+impl Subject {
+    fn family(self) -> Family {
+        match self {
+            // There is no end of these, for the holder of a single key too.
+            Self::Address(_) | Self::KeyAtAddress(..) => Family::Addresses,
+            // Only a key that was verified gets here, and there are just so many.
+            Self::Key(_) => Family::Keys,
+        }
+    }
+}
+
+/// What a limit says to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// There was room.
+    Within,
+    /// There is none until the window ends.
+    Over,
+    /// It could not be told.
+    Unknown,
+}
+
+/// A limit's verdict, and how the limit stands now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) verdict: Verdict,
+    /// How many more requests the window has room for.
+    pub(crate) remaining: u32,
+    /// When the window ends, in seconds since the Unix epoch.
+    pub(crate) ends: u32,
+}
+
+/// Where one count is kept.
+struct Place {
+    slot: SlotName,
+    tag: Tag,
+    ends: u32,
+    now: u32,
+}
+
+impl Counters {
+    pub(crate) fn new(seed: [u8; 16]) -> Self {
+        Self { seed: SipHasher24::new_with_key(&seed) }
+    }
+
+    /// Counts one request, if the window has room for it.
+    pub(crate) fn take(
+        &self,
+        slots: &mut impl SharedSlots,
+        rule: &str,
+        window: Window,
+        subject: Subject,
+        now: Now,
+    ) -> Outcome {
+        let place = self.place(rule, window, subject, now);
+        let mut bytes = [0; MAX_SLOT_BYTES];
+        for _ in 0..MAX_LOST_RACES {
+            let (mut bucket, version) = load(slots, &place, &mut bytes);
+            let (used, ends) = bucket.count(place.tag, place.ends, window.seconds);
+            if used >= window.requests {
+                return Outcome { verdict: Verdict::Over, remaining: 0, ends };
+            }
+            bucket.set(place.tag, ends, used + 1);
+            let len = bucket.write(&mut bytes);
+            if slots.store(&place.slot, bytes.get(..len).unwrap_or_default(), version) {
+                let remaining = window.requests - used - 1;
+                return Outcome { verdict: Verdict::Within, remaining, ends };
+            }
+        }
+        Outcome { verdict: Verdict::Unknown, remaining: 0, ends: place.ends }
+    }
+
+    /// How a limit stands, counting nothing.
+    pub(crate) fn look(
+        &self,
+        slots: &mut impl SharedSlots,
+        rule: &str,
+        window: Window,
+        subject: Subject,
+        now: Now,
+    ) -> Outcome {
+        let place = self.place(rule, window, subject, now);
+        let mut bytes = [0; MAX_SLOT_BYTES];
+        let (bucket, _) = load(slots, &place, &mut bytes);
+        let (used, ends) = bucket.count(place.tag, place.ends, window.seconds);
+        let verdict = if used >= window.requests { Verdict::Over } else { Verdict::Within };
+        Outcome { verdict, remaining: window.requests.saturating_sub(used), ends }
+    }
+
+    fn place(&self, rule: &str, window: Window, subject: Subject, now: Now) -> Place {
+        let mut hasher = self.seed;
+        hasher.write_u32(window.seconds);
+        hasher.write(rule.as_bytes());
+        let rule_hash = hasher.finish();
+        match subject {
+            Subject::Address(address) => hasher.write_u128(address),
+            Subject::Key(key) => hasher.write_u64(key),
+            Subject::KeyAtAddress(key, address) => {
+                hasher.write_u64(key);
+                hasher.write_u128(address);
+            }
+        }
+        let hash = hasher.finish128();
+        let now = u32::try_from(now.unix_seconds()).unwrap_or(u32::MAX);
+        Place {
+            slot: SlotName::new(subject.family(), hash.h1),
+            tag: Tag::new(rule_hash, hash.h2),
+            ends: (now - now % window.seconds).saturating_add(window.seconds),
+            now,
+        }
+    }
+}
+
+fn load(
+    slots: &mut impl SharedSlots,
+    place: &Place,
+    bytes: &mut [u8; MAX_SLOT_BYTES],
+) -> (Bucket, Option<Version>) {
+    match slots.load(&place.slot, bytes) {
+        Some((len, version)) => {
+            (Bucket::read(bytes.get(..len).unwrap_or_default(), place.now), Some(version))
+        }
+        None => (Bucket::read(&[], place.now), None),
+    }
+}

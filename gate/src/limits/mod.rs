@@ -1,0 +1,14 @@
+//! Rate limits, exact across all workers of one Envoy.
+//!
+//! Counts live in slots of a store that the workers share, and change by compare-and-swap only.
+//! The number of slots is fixed, and so is what each can hold ([`bucket`]): the store of Envoy
+//! never gives memory back, so a slot for each address would be a leak that anyone can open.
+
+mod bucket;
+mod counter;
+mod report;
+mod slots;
+
+pub(crate) use counter::{Counters, Outcome, Subject, Verdict};
+pub use report::{HeaderText, LimitReport, RateLimitHeaders};
+pub use slots::{MAX_SLOT_BYTES, SharedSlots, SlotName, Version};

@@ -1,0 +1,80 @@
+//! What the gate counts for metrics.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Counter { $($(#[$doc])* $variant),+ }
+
+        /// The counters' names, in the order of [`Tally::take`].
+        pub const COUNTER_NAMES: &[&str] = &[$($name),+];
+    };
+}
+
+counters! {
+    /// Requests that passed with a key.
+    Allowed = "keygate.allowed",
+    /// Requests that passed without, on public routes or in shadow mode.
+    Anonymous = "keygate.anonymous",
+    MissingApiKey = "keygate.refused.missing_api_key",
+    InvalidFormat = "keygate.refused.invalid_format",
+    SecurityViolation = "keygate.refused.security_violation",
+    InvalidKey = "keygate.refused.invalid_key",
+    ExpiredKey = "keygate.refused.expired_key",
+    RevokedKey = "keygate.refused.revoked_key",
+    IpDenied = "keygate.refused.ip_denied",
+    ScopeDenied = "keygate.refused.scope_denied",
+    RateLimited = "keygate.refused.rate_limited",
+    DbError = "keygate.refused.db_error",
+    /// What shadow mode let pass.
+    WouldRefuse = "keygate.shadow.would_refuse",
+    /// Requests whose key was known and fresh.
+    CacheHit = "keygate.cache.hit",
+    /// Requests that waited for an answer.
+    CacheMiss = "keygate.cache.miss",
+    /// Requests that were decided on an old answer, since none could be had.
+    CacheStale = "keygate.cache.stale",
+    /// Questions put to the control plane.
+    VerifyCall = "keygate.calls.verify",
+    /// Calls of any kind that failed.
+    CallFailed = "keygate.calls.failed",
+    /// Times that the cache had to be dropped for a hole in the feed.
+    FeedReset = "keygate.feed.reset",
+    /// Changes heard of.
+    FeedChange = "keygate.feed.changes",
+    /// Events for which there was no room.
+    EventDropped = "keygate.events.dropped",
+    /// Limits whose count could not be had.
+    LimitUnknown = "keygate.limits.unknown",
+}
+
+/// Counts since they were last taken.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    counts: [u32; COUNTER_NAMES.len()],
+}
+
+impl Tally {
+    pub(crate) fn new() -> Self {
+        Self { counts: [0; COUNTER_NAMES.len()] }
+    }
+
+    pub(crate) fn add(&mut self, counter: Counter, n: usize) {
+        if let Some(count) = self.counts.get_mut(counter as usize) {
+            *count = count.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
+        }
+    }
+
+    pub(crate) fn count(&mut self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Hands out each counter that moved, as its place in [`COUNTER_NAMES`] and its increase,
+    /// and starts over.
+    pub fn take(&mut self, mut each: impl FnMut(usize, u32)) {
+        for (i, count) in self.counts.iter_mut().enumerate() {
+            if *count > 0 {
+                each(i, std::mem::take(count));
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Asking about keys: once for many, kept for later, never outdated by a revocation.
+
+mod world;
+
+use edge_protocol::{ChangeKind, Scope};
+use gate::{Call, Decision};
+use wasm_bindgen_test::wasm_bindgen_test;
+use world::{World, answer, passed, refused, with};
+
+const PATIENT: &str = r#"{"version":1,"limits":[]}"#;
+
+#[wasm_bindgen_test(unsupported = test)]
+fn concurrent_misses_on_one_key_make_one_call() {
+    let mut world = World::new(PATIENT);
+    let key = world.issue(Scope::Read);
+    for _ in 0..50 {
+        assert_eq!(world.send(&with(&key)).1, Decision::Wait);
+    }
+    world.answer_all();
+    assert_eq!(world.control_plane.verify_calls, 1);
+    assert_eq!(world.resumed.len(), 50);
+    for (_, decision) in std::mem::take(&mut world.resumed) {
+        passed(decision);
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_known_key_is_decided_without_a_call_and_asked_about_ahead_of_time() {
+    let mut world = World::new(PATIENT);
+    let key = world.issue(Scope::Read);
+    passed(world.get(&key));
+    for _ in 0..600 {
+        world.pass_ms(1000);
+        let (_, decision) = world.send(&with(&key));
+        passed(decision);
+        world.answer_all();
+    }
+    let calls = world.control_plane.verify_calls;
+    assert!((10..=15).contains(&calls), "{calls} calls in 600 s of 60 s each");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_revocation_reaches_the_cache_by_the_feed() {
+    let mut world = World::new(PATIENT);
+    let key = world.issue(Scope::Read);
+    let other = world.issue(Scope::Read);
+    passed(world.get(&key));
+    passed(world.get(&other));
+    world.pass_ms(1000);
+    world.revoke(&key);
+    world.answer_all();
+    assert_eq!(answer(world.get(&key)), (403, "invalid_api_key".into()));
+    let calls = world.control_plane.verify_calls;
+    passed(world.get(&other));
+    assert_eq!(world.control_plane.verify_calls, calls, "the other key stayed");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_answer_that_a_revocation_overtook_lets_nobody_in() {
+    let mut world = World::new(PATIENT);
+    let key = world.issue(Scope::Read);
+    let first = world.issue(Scope::Read);
+    passed(world.get(&first));
+    world.pass_ms(1000);
+    // The control plane has read the row, then the key is revoked, and the feed is faster.
+    let (_, decision) = world.send(&with(&key));
+    assert_eq!(decision, Decision::Wait);
+    let at = world.on_the_way.iter().position(|m| matches!(m.call, Call::Verify(_))).unwrap();
+    let verify = world.on_the_way.remove(at);
+    let overtaken = world.answer_to(&verify).unwrap().unwrap();
+    world.revoke(&key);
+    world.answer_all();
+    world.deliver(verify.call, Some(&overtaken));
+    assert!(world.resumed.is_empty(), "it is asked again");
+    world.answer_all();
+    let (_, decision) = world.resumed.pop().unwrap();
+    assert_eq!(answer(decision), (403, "invalid_api_key".into()));
+    assert_eq!(answer(world.get(&key)), (403, "invalid_api_key".into()));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_key_that_comes_into_being_is_not_taken_for_unknown_any_longer() {
+    let mut world = World::new(PATIENT);
+    let key = world.unknown_key();
+    refused(world.get(&key));
+    world.pass_ms(1000);
+    let record_of = world.issue(Scope::Read);
+    let record = world.control_plane.keys.remove(&record_of).unwrap();
+    let key_id = record.key_id.clone();
+    world.control_plane.keys.insert(key.clone(), record);
+    world.announce(&key_id, ChangeKind::Created);
+    world.pass_ms(1000);
+    passed(world.get(&key));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_outage_is_bridged_for_known_keys_up_to_the_bound() {
+    let mut world = World::new(
+        r#"{"version":1,"limits":[],"cache":{"fresh_seconds":60,"stale_if_error_seconds":600}}"#,
+    );
+    let key = world.issue(Scope::Read);
+    passed(world.get(&key));
+    world.control_plane.up = false;
+    for _ in 0..65 {
+        world.pass_ms(10_000);
+        passed(world.get(&key));
+    }
+    world.pass_ms(11_000);
+    assert_eq!(answer(world.get(&key)), (503, "temporarily_unavailable".into()));
+    world.control_plane.up = true;
+    world.pass_ms(1000);
+    passed(world.get(&key));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn during_an_outage_a_known_key_waits_at_most_once() {
+    let mut world = World::new(PATIENT);
+    let key = world.issue(Scope::Read);
+    passed(world.get(&key));
+    world.control_plane.up = false;
+    world.pass_ms(61_000);
+    passed(world.get(&key));
+    for _ in 0..100 {
+        world.pass_ms(100);
+        let (_, decision) = world.send(&with(&key));
+        passed(decision);
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_silent_feed_makes_what_is_cached_stale() {
+    let mut world = World::new(PATIENT);
+    let key = world.issue(Scope::Read);
+    passed(world.get(&key));
+    let calls = world.control_plane.verify_calls;
+    // Time passes, and the poll that is on the way is never answered.
+    world.now_ms += 13_000;
+    assert_eq!(world.send(&with(&key)).1, Decision::Wait);
+    world.answer_all();
+    assert_eq!(world.control_plane.verify_calls, calls + 1);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_answer_is_kept_even_if_nobody_waits_for_it_any_more() {
+    let mut world = World::new(PATIENT);
+    let key = world.issue(Scope::Read);
+    assert_eq!(world.send(&with(&key)).1, Decision::Wait);
+    // The client goes away; the gate is not even told.
+    world.answer_all();
+    world.resumed.clear();
+    let (_, decision) = world.send(&with(&key));
+    passed(decision);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_flood_of_unknown_keys_does_not_push_out_a_known_one() {
+    let mut world = World::new(r#"{"version":1,"limits":[],"cache":{"keys":10}}"#);
+    let key = world.issue(Scope::Read);
+    passed(world.get(&key));
+    for i in 0..2000u32 {
+        let unknown = world.unknown_key();
+        let client = format!("10.0.{}.{}", i / 250, i % 250);
+        refused(world.ask(&world::Ask { client: &client, ..with(&unknown) }));
+    }
+    let calls = world.control_plane.verify_calls;
+    passed(world.get(&key));
+    assert_eq!(world.control_plane.verify_calls, calls);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn one_address_cannot_take_all_the_lookups() {
+    let mut world = World::new(PATIENT);
+    let mut waiting = 0;
+    for _ in 0..200 {
+        let unknown = world.unknown_key();
+        waiting += usize::from(world.send(&with(&unknown)).1 == Decision::Wait);
+    }
+    assert_eq!(waiting, 64);
+    let key = world.issue(Scope::Read);
+    let elsewhere = world::Ask { client: "192.0.2.99", ..with(&key) };
+    assert_eq!(world.send(&elsewhere).1, Decision::Wait);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn every_event_reaches_the_control_plane_once_it_is_back() {
+    let mut world = World::new(PATIENT);
+    let key = world.issue(Scope::Read);
+    passed(world.get(&key));
+    world.control_plane.up = false;
+    for _ in 0..300 {
+        refused(world.ask(&world::Ask::default()));
+    }
+    world.pass_ms(5_000);
+    assert!(world.control_plane.events.iter().all(|e| e.kind.as_str() != "MISSING_API_KEY"));
+    world.control_plane.up = true;
+    world.pass_ms(20_000);
+    let missing = world.events().iter().filter(|kind| **kind == "MISSING_API_KEY").count();
+    assert_eq!(missing, 300);
+    assert_eq!(world.events().iter().filter(|kind| **kind == "VALID_API_KEY").count(), 1);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_worker_that_sees_no_request_says_nothing() {
+    let mut world = World::new(PATIENT);
+    world.pass_ms(10_000);
+    assert!(world.on_the_way.is_empty());
+}
