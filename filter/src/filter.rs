@@ -16,9 +16,9 @@ use crate::root::{Decisions, Root};
 /// How often a root context is given the time, in milliseconds: how long a batch of events or a
 /// new poll may be late.
 const TICK_MS: u32 = 50;
-/// A root context that has had no tick for so long, in milliseconds, while another had, is gone:
-/// Envoy has taken its configuration away.
-const GONE_MS: u64 = 10_000;
+/// A root context is gone, its configuration taken away, when others have had so many ticks each
+/// since its last one. Counted in ticks and not in time: a worker that stalls delays all of them.
+const GONE_TICKS: u64 = 200;
 /// Headers under this prefix are the gate's word to the upstream, never a client's. An underscore
 /// counts as a dash, since many upstreams cannot tell them apart.
 const OWN_PREFIX: &[u8] = b"x-keygate-";
@@ -48,6 +48,8 @@ pub(crate) struct Filter {
     headers: HostBuffer,
     address: HostBuffer,
     responses: Responses,
+    /// Ticks of all root contexts together.
+    ticks: u64,
 }
 
 impl Filter {
@@ -61,6 +63,7 @@ impl Filter {
             headers: HostBuffer::default(),
             address: HostBuffer::default(),
             responses: Responses::new(),
+            ticks: 0,
         }
     }
 
@@ -73,7 +76,7 @@ impl Filter {
     pub(crate) fn on_configure(&mut self, root: u32, size: usize) -> bool {
         let mut buffer = HostBuffer::default();
         let config = host::buffer(&mut buffer, BufferType::PluginConfiguration, size);
-        match Root::new(root, config, host::now()) {
+        match Root::new(root, config, self.ticks) {
             Ok(new) => {
                 self.roots.retain(|present| present.id != root);
                 self.roots.push(new);
@@ -88,16 +91,16 @@ impl Filter {
     }
 
     pub(crate) fn on_tick(&mut self, root: u32) {
-        let now = host::now();
+        self.ticks += 1;
         let mut decisions = Vec::new();
-        for present in &mut self.roots {
-            if present.id == root {
-                decisions = present.on_tick(now);
-            }
+        if let Some(root) = self.roots.iter_mut().find(|present| present.id == root) {
+            root.last_tick = self.ticks;
+            decisions = root.on_tick(host::now());
         }
         self.resume_all(root, decisions);
-        let idle = |root: &Root| now.unix_ms().saturating_sub(root.last_tick.unix_ms());
-        self.roots.retain(|root| idle(root) < GONE_MS);
+        let patience = GONE_TICKS * u64::try_from(self.roots.len()).unwrap_or(u64::MAX);
+        let ticks = self.ticks;
+        self.roots.retain(|root| ticks - root.last_tick < patience);
     }
 
     pub(crate) fn on_http_call_response(

@@ -39,7 +39,8 @@ pub(crate) struct Root {
     pub(crate) id: u32,
     pub(crate) gate: Gate,
     pub(crate) slots: EnvoySlots,
-    pub(crate) last_tick: Now,
+    /// When it last had a tick, by the filter's count.
+    pub(crate) last_tick: u64,
     /// Calls on the way, by the host's token.
     calls: Vec<(u32, Call)>,
     /// The host's numbers for the counters, once they are known.
@@ -49,7 +50,7 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    pub(crate) fn new(id: u32, config: &[u8], now: Now) -> Result<Self, Unusable> {
+    pub(crate) fn new(id: u32, config: &[u8], ticks: u64) -> Result<Self, Unusable> {
         let config = Config::parse(config).map_err(Unusable::Config)?;
         let random = || host::random().ok_or(Unusable::NoRandom);
         let mut slots = EnvoySlots::default();
@@ -58,7 +59,7 @@ impl Root {
             id,
             gate: Gate::new(config, seeds),
             slots,
-            last_tick: now,
+            last_tick: ticks,
             calls: Vec::new(),
             metrics: COUNTER_NAMES.iter().map(|name| host::counter(name)).collect(),
             headers: HostBuffer::default(),
@@ -87,7 +88,6 @@ impl Root {
 
     /// Time has passed.
     pub(crate) fn on_tick(&mut self, now: Now) -> Decisions {
-        self.last_tick = now;
         let metrics = &self.metrics;
         self.gate.tally().take(|counter, increase| {
             if let Some(metric) = metrics.get(counter).copied().flatten() {

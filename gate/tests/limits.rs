@@ -117,6 +117,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, rng_seed: proptest::test_runner::RngSeed::Fixed(7), ..ProptestConfig::default() })]
+
     #[wasm_bindgen_test(unsupported = test)]
     fn a_fixed_window_is_exact_across_workers(steps in steps()) {
         let config = r#"{"version":1,"public":[{"path_prefix":"/"}],"limits":[

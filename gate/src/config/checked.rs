@@ -340,19 +340,17 @@ fn policy(policy: &super::document::KeyPolicy) -> Result<Policy, ConfigFault> {
         let problem = "expected 1 to 16 lower-case letters and digits, a letter first";
         ConfigFault::new("policy.prefix", problem)
     })?;
-    in_range("policy.min_length", policy.min_length.into(), 1, 256)?;
-    in_range("policy.max_length", policy.max_length.into(), policy.min_length.into(), 256)?;
-    in_range("policy.min_kinds", policy.min_kinds.into(), 1, 4)?;
-    if !(0.0..=1024.0).contains(&policy.min_entropy_bits) {
-        let problem = format!("expected 0 to 1024 bits, got {}", policy.min_entropy_bits);
-        return Err(ConfigFault::new("policy.min_entropy_bits", problem));
-    }
-    Ok(Policy {
+    let policy = Policy {
         prefix,
         min_length: policy.min_length.into(),
         max_length: policy.max_length.into(),
         min_entropy_bits: policy.min_entropy_bits,
         min_kinds: policy.min_kinds,
         weak_patterns: policy.weak_patterns,
-    })
+    };
+    policy.validate().map_err(|fault| {
+        let problem = format!("expected {}", fault.expected());
+        ConfigFault::new(format!("policy.{}", fault.field()), problem)
+    })?;
+    Ok(policy)
 }

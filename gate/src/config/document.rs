@@ -117,14 +117,15 @@ pub struct KeyPolicy {
     /// The first part of the keys that Keygate issues: 1 to 16 lower-case letters and digits, a
     /// letter first.
     pub prefix: String,
-    /// Characters, at least; 1 to 256.
+    /// Characters, at least; at most 61 more than the prefix has, or Keygate's own keys would
+    /// not do.
     pub min_length: u16,
-    /// Characters, at most; 1 to 256.
+    /// Characters, at most; from 61 more than the prefix has up to 256.
     pub max_length: u16,
-    /// Bits of Shannon entropy (entropy per character, times the length), at least; 0 to 1024.
+    /// Bits of Shannon entropy (entropy per character, times the length), at least; 0 to 128.
     pub min_entropy_bits: f64,
     /// How many of the four kinds of characters (lower case, upper case, digit, other), at
-    /// least; 1 to 4.
+    /// least; 0 to 4. Keygate's own keys have three.
     pub min_kinds: u8,
     /// Whether keys with weak patterns (sequences, repeats, common words) are refused.
     pub weak_patterns: bool,
