@@ -1,1 +1,36 @@
-//! Placeholder.
+//! Keygate's control plane: what must be durable and shared.
+//!
+//! It owns the keys, the audit log and the change feed, answers administrators on one listener
+//! and filters on another, and is one binary with its own command line.
+//!
+//! | module | room for |
+//! |---|---|
+//! | [`admin`] | the admin API: one endpoint, one file |
+//! | [`edge`] | what filters call |
+//! | [`keys`] | issuing, verifying, revoking; hashing |
+//! | [`audit`] | the audit log's entries |
+//! | [`store`] | what is durable: traits, and `SQLite` behind them |
+//! | [`config`] | settings, where they come from, which are refused |
+//! | [`lifecycle`] | starting, supervising and ending the service |
+//! | [`cli`] | the command line |
+//!
+//! Time ([`clock`]) and randomness ([`random`]) are parameters.
+
+pub mod admin;
+pub mod audit;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod edge;
+pub mod health;
+pub mod http;
+pub mod keys;
+pub mod lifecycle;
+pub mod metrics;
+pub mod random;
+pub mod secret_key;
+pub mod service;
+pub mod store;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,2 +1,7 @@
-//! The `keygate` binary.
-fn main() {}
+//! The `keygate` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    keygate::cli::main()
+}

@@ -1,0 +1,240 @@
+//! Who calls, and whether they may.
+
+use axum::{
+    extract::{FromRequestParts, MatchedPath},
+    http::{HeaderName, request::Parts},
+};
+use edge_protocol::{EventKind, Scope};
+use key_policy::KeyId;
+use std::{net::IpAddr, sync::Arc};
+
+use crate::{
+    audit::{Actor, AuditEntry},
+    clock::unix_ms,
+    http::{
+        Peer,
+        problem::{Code, Problem},
+    },
+    keys::{
+        Key,
+        digest::{PresentedKey, audit_hash},
+        verify::{Outcome, VerifyError},
+    },
+    service::Service,
+};
+
+const HEADER: HeaderName = HeaderName::from_static("x-api-key");
+/// Where people put keys that must not be in a query: queries are logged on the way.
+const QUERY_NAMES: &[&str] = &["x-api-key", "api_key", "api-key", "apikey", "key"];
+
+/// An administrator. A handler that takes one is called by nobody else.
+#[derive(Clone, Debug)]
+pub(super) struct Admin {
+    /// Their key.
+    pub(super) key_id: KeyId,
+    /// Their address.
+    pub(super) client_ip: IpAddr,
+}
+
+impl Admin {
+    /// As the audit log has it.
+    pub(super) fn actor(&self) -> Actor {
+        Actor::Key { key_id: self.key_id, client_ip: self.client_ip }
+    }
+}
+
+/// Why a call is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    Missing,
+    Ambiguous,
+    InQuery,
+    NoKey,
+    Unknown,
+    TestKey,
+    Revoked,
+    Expired,
+    Address,
+    Scope,
+}
+
+impl Refusal {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Missing => "missing_key",
+            Self::Ambiguous => "several_keys",
+            Self::InQuery => "key_in_query",
+            Self::NoKey => "invalid_format",
+            Self::Unknown => "unknown_key",
+            Self::TestKey => "test_key",
+            Self::Revoked => "revoked_key",
+            Self::Expired => "expired_key",
+            Self::Address => "address_not_allowed",
+            Self::Scope => "scope",
+        }
+    }
+
+    /// What the caller is told: of a credential that is not good, only that.
+    fn code(self) -> Code {
+        match self {
+            Self::Ambiguous | Self::InQuery => Code::AmbiguousCredential,
+            Self::Missing
+            | Self::NoKey
+            | Self::Unknown
+            | Self::TestKey
+            | Self::Revoked
+            | Self::Expired => Code::InvalidCredential,
+            Self::Address => Code::AddressDenied,
+            Self::Scope => Code::ScopeDenied,
+        }
+    }
+
+    fn event(self) -> EventKind {
+        match self {
+            Self::TestKey => EventKind::SecurityViolation,
+            _ => EventKind::AdminDenied,
+        }
+    }
+}
+
+/// What is known of a caller when they are refused.
+#[derive(Default)]
+struct Caller {
+    key_hash: Option<String>,
+    key_id: Option<KeyId>,
+}
+
+impl FromRequestParts<Arc<Service>> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        service: &Arc<Service>,
+    ) -> Result<Self, Problem> {
+        let Some(client_ip) = parts.extensions.get::<Peer>().map(|peer| peer.address()) else {
+            tracing::error!("a request came without the address of its connection");
+            return Err(Problem::new(Code::Internal));
+        };
+        let mut caller = Caller::default();
+        let refusal = match check(parts, service, client_ip, &mut caller).await? {
+            Ok(key_id) => {
+                // Reading leaves no audit entry; the request's line tells who it was.
+                tracing::Span::current().record("actor", tracing::field::display(key_id));
+                return Ok(Self { key_id, client_ip });
+            }
+            Err(refusal) => refusal,
+        };
+        let route = parts.extensions.get::<MatchedPath>().map_or("-", MatchedPath::as_str);
+        let entry =
+            denial(refusal.event(), service, client_ip, caller, parts, refusal.reason(), route);
+        service.recorder.record(entry).await;
+        Err(Problem::new(refusal.code()))
+    }
+}
+
+fn denial(
+    kind: EventKind,
+    service: &Service,
+    client_ip: IpAddr,
+    caller: Caller,
+    parts: &Parts,
+    reason: &str,
+    route: &str,
+) -> AuditEntry {
+    // A method can be any token, so an unusual one is not repeated.
+    let method = match parts.method.as_str() {
+        method @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE") => method,
+        _ => "other",
+    };
+    let details = format!("reason={reason} method={method} route={route}");
+    let mut entry =
+        AuditEntry::of(kind, service.clock.now(), details).with_key_hash(caller.key_hash);
+    entry.event.at_ms = unix_ms(service.clock.now());
+    entry.event.client_ip = Some(client_ip);
+    entry.event.key_id = caller.key_id.map(|key_id| key_id.to_string());
+    entry
+}
+
+async fn check(
+    parts: &mut Parts,
+    service: &Service,
+    client_ip: IpAddr,
+    caller: &mut Caller,
+) -> Result<Result<KeyId, Refusal>, Problem> {
+    if query_has_key(parts.uri.query().unwrap_or_default()) {
+        return Ok(Err(Refusal::InQuery));
+    }
+    let presented = {
+        let mut values = parts.headers.get_all(HEADER).iter();
+        match (values.next(), values.next()) {
+            (None, _) => return Ok(Err(Refusal::Missing)),
+            (Some(_), Some(_)) => return Ok(Err(Refusal::Ambiguous)),
+            (Some(value), None) if value.as_bytes().contains(&b',') => {
+                return Ok(Err(Refusal::Ambiguous));
+            }
+            (Some(value), None) => value.as_bytes().to_vec(),
+        }
+    };
+    // The handlers have no use for it.
+    parts.headers.remove(HEADER);
+    let Some(presented) = PresentedKey::new(presented) else {
+        return Ok(Err(Refusal::NoKey));
+    };
+    caller.key_hash = Some(audit_hash(presented.expose()));
+    let verification = service.verifier.verify(presented).await.map_err(Problem::from)?;
+    let key = match verification.outcome {
+        Outcome::Known(key) => key,
+        Outcome::Unknown => return Ok(Err(Refusal::Unknown)),
+        Outcome::TestKeyRefused => return Ok(Err(Refusal::TestKey)),
+    };
+    caller.key_id = Some(key.key_id);
+    if let Some(refusal) = refuse(&key, service, client_ip) {
+        return Ok(Err(refusal));
+    }
+    service.last_used.note(&key, service.clock.now());
+    Ok(Ok(key.key_id))
+}
+
+/// In the order of the gate's layers.
+fn refuse(key: &Key, service: &Service, client_ip: IpAddr) -> Option<Refusal> {
+    if !key.is_active {
+        return Some(Refusal::Revoked);
+    }
+    if !key.is_usable(service.clock.now()) {
+        return Some(Refusal::Expired);
+    }
+    if !key.allows_address(client_ip) {
+        return Some(Refusal::Address);
+    }
+    (!key.scope.includes(Scope::Admin)).then_some(Refusal::Scope)
+}
+
+fn query_has_key(query: &str) -> bool {
+    query
+        .split('&')
+        .filter_map(|pair| pair.split('=').next())
+        .any(|name| QUERY_NAMES.iter().any(|known| name.eq_ignore_ascii_case(known)))
+}
+
+impl From<VerifyError> for Problem {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Store(error) => error.into(),
+            VerifyError::Overloaded(_) => Self::new(Code::Overloaded),
+        }
+    }
+}
+
+impl Admin {
+    /// Records a refusal for another reason than who calls.
+    pub(super) async fn record_denial(&self, service: &Service, key_id: KeyId, reason: &str) {
+        let entry = AuditEntry::by(
+            &self.actor(),
+            EventKind::AdminDenied,
+            key_id,
+            service.clock.now(),
+            &format!("reason={reason}"),
+        );
+        service.recorder.record(entry).await;
+    }
+}

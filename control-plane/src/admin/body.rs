@@ -1,0 +1,73 @@
+//! JSON bodies, with the field's name in what is said of a bad one.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Request},
+    http::{StatusCode, header},
+};
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+use crate::{
+    http::problem::{Code, Problem},
+    keys::new_key::FieldError,
+};
+
+/// A body that was JSON, and what was expected.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        if !is_json(&request) {
+            return Err(Problem::new(Code::UnsupportedMediaType));
+        }
+        let body = Bytes::from_request(request, state).await.map_err(|rejection| {
+            Problem::new(match rejection.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => Code::BodyTooLarge,
+                _ => Code::MalformedBody,
+            })
+        })?;
+        parse(&body).map(Self)
+    }
+}
+
+fn is_json(request: &Request) -> bool {
+    let media_type =
+        request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    media_type
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        match inner.classify() {
+            Category::Data => invalid(&path, &inner),
+            Category::Io | Category::Syntax | Category::Eof => malformed(&inner),
+        }
+    })?;
+    json.end().map_err(|error| malformed(&error))?;
+    Ok(value)
+}
+
+fn malformed(error: &serde_json::Error) -> Problem {
+    // serde's words for a syntax error hold nothing of the body.
+    Problem::new(Code::MalformedBody).detail(error.to_string())
+}
+
+fn invalid(path: &str, error: &serde_json::Error) -> Problem {
+    let text = error.to_string();
+    let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
+    let field = match path {
+        // A missing field has no path of its own; it is named in the message.
+        "." | "" => message.split('`').nth(1).unwrap_or("."),
+        path => path,
+    };
+    let error = FieldError { field: field.to_owned(), message: message.to_owned() };
+    Problem::new(Code::InvalidFields).errors(vec![error])
+}

@@ -1,0 +1,25 @@
+//! `GET /api/v1/admin/api-keys/{key_id}`
+
+use axum::{Json, extract::State};
+use std::sync::Arc;
+
+use super::{
+    authenticate::Admin,
+    path::KeyPath,
+    query::{Nothing, Parameters},
+};
+use crate::{
+    http::problem::{Code, Problem},
+    keys::view::KeyView,
+    service::Service,
+};
+
+pub(super) async fn handler(
+    _admin: Admin,
+    KeyPath(key_id): KeyPath,
+    Parameters(Nothing {}): Parameters<Nothing>,
+    State(service): State<Arc<Service>>,
+) -> Result<Json<KeyView>, Problem> {
+    let key = service.store.key(key_id).await?;
+    key.map(|key| Json(KeyView::from(key))).ok_or_else(|| Problem::new(Code::NotFound))
+}

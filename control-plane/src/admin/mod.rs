@@ -1,0 +1,89 @@
+//! The admin API: one endpoint, one file.
+
+pub mod audit_log;
+mod authenticate;
+mod body;
+pub mod create_key;
+pub mod get_key;
+pub mod list_keys;
+mod path;
+mod query;
+pub mod revoke_key;
+
+#[cfg(test)]
+mod tests;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderValue, header},
+    middleware,
+    response::Response,
+    routing::get,
+};
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    health,
+    http::{
+        observe::{Observed, observe},
+        problem::{Code, Problem},
+        shed::{Bound, shed},
+    },
+    service::Service,
+    store::StoreError,
+};
+
+const MAX_BODY_BYTES: usize = 64 * 1024;
+/// The largest body takes a while over a slow line; nothing here does otherwise.
+const TIMEOUT: Duration = Duration::from_secs(15);
+const MAX_REQUESTS: usize = 128;
+
+/// Everything that the admin listener answers.
+pub fn router(
+    service: &Arc<Service>,
+    metrics: metrics_exporter_prometheus::PrometheusHandle,
+) -> Router {
+    let keys = get(list_keys::handler).post(create_key::handler);
+    let key = get(get_key::handler).delete(revoke_key::handler);
+    let api = Router::new()
+        .route("/api/v1/admin/api-keys", keys.clone())
+        .route("/api/v1/admin/api-keys/", keys)
+        .route("/api/v1/admin/api-keys/{key_id}", key)
+        .route("/api/v1/admin/audit-log", get(audit_log::handler))
+        .layer(middleware::map_response(never_store))
+        .layer(middleware::from_fn_with_state(Bound::new("admin", MAX_REQUESTS), shed));
+    let observed = Observed {
+        listener: "admin",
+        random: Arc::clone(&service.random),
+        timeout: TIMEOUT,
+        log: true,
+        quiet: health::ROUTES,
+        long_polls: &[],
+    };
+    Router::new()
+        .merge(api)
+        .merge(health::router(metrics))
+        .fallback(|| async { Problem::new(Code::NotFound) })
+        .method_not_allowed_fallback(|| async { Problem::new(Code::MethodNotAllowed) })
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(observed, observe))
+        .with_state(Arc::clone(service))
+}
+
+/// What administrators see is not for caches on the way.
+async fn never_store(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The database failed: said to the caller in general, to the log in particular.
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the database failed");
+        Self::new(match error {
+            StoreError::Database(_) => Code::DatabaseUnavailable,
+            StoreError::Corrupt(_) => Code::Internal,
+        })
+    }
+}

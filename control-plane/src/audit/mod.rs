@@ -1,0 +1,185 @@
+//! The audit log: what is written, and how it reads as a log line.
+
+pub mod recorder;
+
+use edge_protocol::{Event, EventKind};
+use jiff::Timestamp;
+use key_policy::KeyId;
+use std::net::IpAddr;
+
+use crate::clock::unix_ms;
+
+/// What the control plane calls itself in the log's `source` column.
+pub const OWN_SOURCE: &str = "control-plane";
+
+/// Who does something to keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// Someone at the command line, who can reach the database itself.
+    CommandLine,
+    /// The holder of an admin key.
+    Key {
+        /// Which key.
+        key_id: KeyId,
+        /// From where.
+        client_ip: IpAddr,
+    },
+}
+
+impl Actor {
+    /// As the log's `actor` column has it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::CommandLine => "cli".to_owned(),
+            Self::Key { key_id, .. } => key_id.to_string(),
+        }
+    }
+
+    /// The address, if there is one.
+    #[must_use]
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::CommandLine => None,
+            Self::Key { client_ip, .. } => Some(*client_ip),
+        }
+    }
+}
+
+/// One entry of the audit log, before it has a place in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// What happened.
+    pub event: Event,
+    /// Who did it, for what administrators do.
+    pub actor: Option<String>,
+}
+
+impl AuditEntry {
+    /// An entry about a key that an administrator acted on. `details` follow who and from where.
+    #[must_use]
+    pub fn by(actor: &Actor, kind: EventKind, key_id: KeyId, at: Timestamp, details: &str) -> Self {
+        let client_ip = actor.client_ip();
+        let from = client_ip.map_or_else(|| "-".to_owned(), |ip| ip.to_string());
+        let details = format!("actor={} client_ip={from} {details}", actor.name());
+        Self {
+            event: Event {
+                at_ms: unix_ms(at),
+                kind,
+                key_hash: None,
+                key_id: Some(key_id.to_string()),
+                client_ip,
+                details: details.trim_end().to_owned(),
+                shadow: false,
+            },
+            actor: Some(actor.name()),
+        }
+    }
+
+    /// An entry about something that nobody in particular did.
+    #[must_use]
+    pub fn of(kind: EventKind, at: Timestamp, details: impl Into<String>) -> Self {
+        Self {
+            event: Event {
+                at_ms: unix_ms(at),
+                kind,
+                key_hash: None,
+                key_id: None,
+                client_ip: None,
+                details: details.into(),
+                shadow: false,
+            },
+            actor: None,
+        }
+    }
+
+    /// Names the presented key by its hash.
+    #[must_use]
+    pub fn with_key_hash(mut self, key_hash: Option<String>) -> Self {
+        self.event.key_hash = key_hash;
+        self
+    }
+
+    /// Writes the entry's log line.
+    pub fn log(&self) {
+        let at = i64::try_from(self.event.at_ms)
+            .ok()
+            .and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        let line = self.event.log_line(&format!("{:.3}", at.unwrap_or_default()));
+        match self.event.kind {
+            EventKind::KeyCreated
+            | EventKind::KeyUpdated
+            | EventKind::KeyRotated
+            | EventKind::KeyRevoked
+            | EventKind::ValidApiKey => tracing::info!(target: "keygate::audit", "{line}"),
+            _ => tracing::warn!(target: "keygate::audit", "{line}"),
+        }
+    }
+}
+
+/// One entry as it stands in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRow {
+    /// Its place; later entries have greater ones.
+    pub id: i64,
+    /// The entry itself.
+    pub entry: AuditEntry,
+    /// The filter that reported it, or [`OWN_SOURCE`].
+    pub source: String,
+}
+
+/// A row as the API and the command line show it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct AuditView {
+    id: i64,
+    timestamp: Timestamp,
+    event: EventKind,
+    key_id: Option<String>,
+    key_hash: Option<String>,
+    client_ip: Option<IpAddr>,
+    actor: Option<String>,
+    details: String,
+    shadow: bool,
+    source: String,
+}
+
+impl From<AuditRow> for AuditView {
+    fn from(row: AuditRow) -> Self {
+        let AuditEntry { event, actor } = row.entry;
+        let at =
+            i64::try_from(event.at_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        Self {
+            id: row.id,
+            timestamp: at.unwrap_or_default(),
+            event: event.kind,
+            key_id: event.key_id,
+            key_hash: event.key_hash,
+            client_ip: event.client_ip,
+            actor,
+            details: event.details,
+            shadow: event.shadow,
+            source: row.source,
+        }
+    }
+}
+
+impl AuditView {
+    /// When it happened.
+    #[must_use]
+    pub fn timestamp(&self) -> Timestamp {
+        self.timestamp
+    }
+
+    /// The columns of the command line's table, after the timestamp.
+    #[must_use]
+    pub fn columns(&self) -> [String; 5] {
+        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        [
+            self.event.to_string(),
+            or_dash(&self.key_id),
+            self.client_ip.map_or_else(|| "-".to_owned(), |ip| ip.to_string()),
+            or_dash(&self.actor),
+            self.details.clone(),
+        ]
+    }
+}

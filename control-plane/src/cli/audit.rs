@@ -1,0 +1,50 @@
+//! `keygate audit …`
+
+use clap::Subcommand;
+use edge_protocol::EventKind;
+use key_policy::KeyId;
+use std::str::FromStr;
+
+use super::{offline, table};
+use crate::{audit::AuditView, config::Settings, store::AuditFilter};
+
+#[expect(clippy::doc_markdown, reason = "clap shows it as it stands")]
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// List entries, newest first
+    List {
+        /// Only this event, such as INVALID_KEY
+        #[arg(long, value_parser = EventKind::from_str)]
+        event: Option<EventKind>,
+        /// Only entries about this key
+        #[arg(long)]
+        key_id: Option<KeyId>,
+        /// At most so many
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
+    let Command::List { event, key_id, limit, json } = command;
+    let (_, store) = offline::open(settings).await?;
+    let filter = AuditFilter { event, key_id, before: None };
+    let rows = store.audit_rows(&filter, limit).await?;
+    let views: Vec<_> = rows.into_iter().map(AuditView::from).collect();
+    if json {
+        println!("{}", serde_json::to_string_pretty(&views)?);
+        return Ok(());
+    }
+    let rows: Vec<_> = views
+        .iter()
+        .map(|view| {
+            let [event, key_id, client_ip, actor, details] = view.columns();
+            [view.timestamp().to_string(), event, key_id, client_ip, actor, details]
+        })
+        .collect();
+    print!("{}", table::render(["TIME", "EVENT", "KEY ID", "CLIENT", "ACTOR", "DETAILS"], &rows));
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! The command line.
+
+mod audit;
+mod duration;
+mod healthcheck;
+mod keys;
+mod logging;
+mod offline;
+mod table;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+use crate::{
+    config::{self, Config, ConfigError, Flags, Settings},
+    lifecycle,
+    secret_key::SecretKeyFault,
+    service::ServiceError,
+    store,
+};
+
+/// All went well.
+const OK: u8 = 0;
+/// It was tried, and failed.
+const FAILED: u8 = 1;
+/// The command line or the configuration is wrong; nothing was tried. clap's own code, too.
+const USAGE: u8 = 2;
+/// What was asked for does not exist.
+const NOT_FOUND: u8 = 3;
+
+/// API keys and rate limits for Envoy: the control plane.
+///
+/// Settings come from KEYGATE_* variables, then from a TOML file, then from flags; what comes
+/// later wins.
+#[derive(Parser)]
+#[command(
+    name = "keygate",
+    version,
+    after_help = "Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration, 3 not found."
+)]
+struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[expect(clippy::doc_markdown, reason = "clap shows it as it stands")]
+#[derive(Subcommand)]
+enum Command {
+    /// Run the service: the admin API on one address, the API for filters on another
+    Serve {
+        /// Bring the database up to date first, and make it if there is none [env: KEYGATE_MIGRATE]
+        #[arg(long)]
+        migrate: bool,
+    },
+    /// Bring the database up to date, and make it if there is none
+    Migrate,
+    /// Make, list, show and revoke keys, in the database itself; a running service notices at once
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Read the audit log
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Ask the running service whether it is well
+    Healthcheck,
+}
+
+/// What a command that found nothing ends with.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no key {0}")]
+struct NoSuchKey(String);
+
+/// An argument that cannot be used, found after clap had let it pass.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct BadArgument(String);
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    ExitCode::from(match run(cli) {
+        Ok(()) => OK,
+        Err(error) => {
+            eprintln!("keygate: {}", message(&error));
+            code(&error)
+        }
+    })
+}
+
+/// The error and what is behind it, without saying anything twice.
+fn message(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |mut text, cause| {
+        if !text.contains(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+        }
+        text
+    })
+}
+
+fn code(error: &anyhow::Error) -> u8 {
+    if secret_key_is_wrong(error)
+        || error.is::<ConfigError>()
+        || error.is::<BadArgument>()
+        || error.is::<logging::BadFilter>()
+    {
+        USAGE
+    } else if error.is::<NoSuchKey>() {
+        NOT_FOUND
+    } else {
+        FAILED
+    }
+}
+
+/// It is found out late, since the database has a say in it, and is a setting all the same.
+fn secret_key_is_wrong(error: &anyhow::Error) -> bool {
+    let fault = error.downcast_ref::<SecretKeyFault>().or_else(|| match error.downcast_ref() {
+        Some(ServiceError::SecretKey(fault)) => Some(fault),
+        _ => None,
+    });
+    matches!(fault, Some(SecretKeyFault::Missing | SecretKeyFault::Another))
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let migrate = matches!(cli.command, Command::Serve { migrate: true });
+    let settings = config::load(&cli.flags, migrate, &|name| std::env::var(name).ok())?;
+    logging::start(&settings, matches!(cli.command, Command::Serve { .. }))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(dispatch(cli.command, &settings))
+}
+
+async fn dispatch(command: Command, settings: &Settings) -> anyhow::Result<()> {
+    match command {
+        Command::Serve { .. } => lifecycle::serve(settings).await,
+        Command::Migrate => migrate(settings).await,
+        Command::Keys(command) => keys::run(command, settings).await,
+        Command::Audit(command) => audit::run(command, settings).await,
+        Command::Healthcheck => healthcheck::run(settings).await,
+    }
+}
+
+async fn migrate(settings: &Settings) -> anyhow::Result<()> {
+    let config = Config::new(settings)?;
+    match store::migrate(&config.database).await? {
+        0 => println!("{} is up to date", config.database),
+        done => println!("{} is up to date: {done} migration(s) run", config.database),
+    }
+    Ok(())
+}

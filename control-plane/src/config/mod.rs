@@ -1,0 +1,234 @@
+//! How the service is configured: `KEYGATE_*` variables, then a TOML file, then flags; what
+//! comes later wins.
+
+mod database_url;
+mod secret_key;
+mod settings;
+mod sources;
+
+pub use database_url::DatabaseUrl;
+pub use secret_key::{SecretKey, SecretKeyError};
+pub use settings::{LogFormat, Settings};
+pub use sources::{Flags, load};
+
+use edge_protocol::Deployment;
+use key_policy::{Policy, Prefix};
+use secrecy::{ExposeSecret, SecretString};
+use std::{net::SocketAddr, path::Path};
+
+/// The edge token must not be guessed: 16 characters are the least.
+const MIN_EDGE_TOKEN_CHARS: usize = 16;
+
+/// A setting that cannot be used. None of these shows a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A value of the wrong form; says where it came from.
+    #[error("{0}")]
+    Source(String),
+    /// A value that means nothing here.
+    #[error("{setting}: {problem}")]
+    Value {
+        /// Which setting.
+        setting: &'static str,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+}
+
+pub(crate) fn wrong(setting: &'static str, problem: impl Into<String>) -> ConfigError {
+    ConfigError::Value { setting, problem: problem.into() }
+}
+
+/// The settings that every command needs, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// Where keys and the rest are kept.
+    pub database: DatabaseUrl,
+    /// What kind of deployment this is.
+    pub environment: Deployment,
+    /// The secret key, when one is set.
+    pub secret_key: Option<SecretKey>,
+    /// What keys are like.
+    pub policy: Policy,
+}
+
+impl Config {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// The first that cannot be used.
+    pub fn new(settings: &Settings) -> Result<Self, ConfigError> {
+        let environment = settings.environment;
+        if settings.redis_url.is_some() {
+            return Err(wrong(
+                "KEYGATE_REDIS_URL",
+                "Redis is not supported by this version yet; unset it",
+            ));
+        }
+        let prefix: Prefix = settings
+            .key_prefix
+            .parse()
+            .map_err(|fault| wrong("KEYGATE_KEY_PREFIX", format!("{fault}")))?;
+        Ok(Self {
+            database: settings.database_url.parse()?,
+            environment,
+            secret_key: secret_key(settings)?,
+            policy: Policy { prefix, ..Policy::default() },
+        })
+    }
+
+    /// Whether keys of the test environment are accepted, and whether that was asked for where it
+    /// must not be.
+    #[must_use]
+    pub fn test_keys(&self, settings: &Settings) -> TestKeys {
+        match (settings.enable_test_api_keys, self.environment.allows_test_keys()) {
+            (Some(true), false) => TestKeys::RefusedInProduction,
+            (Some(false), _) | (None, false) => TestKeys::Off,
+            (Some(true) | None, true) => TestKeys::On,
+        }
+    }
+}
+
+/// What becomes of keys for tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestKeys {
+    /// They pass.
+    On,
+    /// They do not.
+    Off,
+    /// They do not, though the configuration asks for it: this is production.
+    RefusedInProduction,
+}
+
+/// The settings that only the service needs, checked.
+#[derive(Debug)]
+pub struct ServeConfig {
+    /// Where the admin API, health and metrics listen.
+    pub listen: SocketAddr,
+    /// Where filters call.
+    pub edge_listen: SocketAddr,
+    /// What filters show; without one they are all refused.
+    pub edge_token: Option<SecretString>,
+    /// Whether to migrate the database first.
+    pub migrate: bool,
+}
+
+impl ServeConfig {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// The first that cannot be used.
+    pub fn new(settings: &Settings, config: &Config) -> Result<Self, ConfigError> {
+        if config.secret_key.is_none() && config.environment == Deployment::Production {
+            return Err(wrong(
+                "KEYGATE_SECRET_KEY",
+                "is not set; in production it must be (make one: openssl rand -hex 32)",
+            ));
+        }
+        let address = |setting, text: &str| {
+            text.parse::<SocketAddr>().map_err(|_| {
+                wrong(setting, format!("`{text}` is no address and port such as 127.0.0.1:8080"))
+            })
+        };
+        let listen = address("KEYGATE_LISTEN", &settings.listen)?;
+        let edge_listen = address("KEYGATE_EDGE_LISTEN", &settings.edge_listen)?;
+        if listen == edge_listen && listen.port() != 0 {
+            return Err(wrong(
+                "KEYGATE_EDGE_LISTEN",
+                "is the same as KEYGATE_LISTEN; the two must differ",
+            ));
+        }
+        Ok(Self {
+            listen,
+            edge_listen,
+            edge_token: edge_token(settings)?,
+            migrate: settings.migrate,
+        })
+    }
+}
+
+fn edge_token(settings: &Settings) -> Result<Option<SecretString>, ConfigError> {
+    const SETTING: &str = "KEYGATE_EDGE_TOKEN";
+    let token = text_or_file(
+        SETTING,
+        settings.edge_token.as_ref().map(settings::SecretText::expose),
+        settings.edge_token_file.as_deref(),
+    )?;
+    let production = settings.environment == Deployment::Production;
+    match token {
+        None if production => Err(wrong(
+            SETTING,
+            "is not set; in production filters must show a token (make one: openssl rand -hex 32)",
+        )),
+        None => Ok(None),
+        Some(token) => {
+            let text = token.expose_secret();
+            if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(wrong(SETTING, "must be printable ASCII without spaces"));
+            }
+            if production && text.len() < MIN_EDGE_TOKEN_CHARS {
+                return Err(wrong(
+                    SETTING,
+                    format!(
+                        "must be at least {MIN_EDGE_TOKEN_CHARS} characters (make one: openssl rand -hex 32)"
+                    ),
+                ));
+            }
+            Ok(Some(token))
+        }
+    }
+}
+
+fn secret_key(settings: &Settings) -> Result<Option<SecretKey>, ConfigError> {
+    const SETTING: &str = "KEYGATE_SECRET_KEY";
+    const ADVICE: &str = "make one: openssl rand -hex 32";
+    let text = text_or_file(
+        SETTING,
+        settings.secret_key.as_ref().map(settings::SecretText::expose),
+        settings.secret_key_file.as_deref(),
+    )?;
+    let Some(text) = text else { return Ok(None) };
+    let key = SecretKey::parse(text.expose_secret())
+        .map_err(|error| wrong(SETTING, format!("{error} ({ADVICE})")))?;
+    match key.weakness() {
+        Some(weakness) if settings.environment == Deployment::Production => {
+            Err(wrong(SETTING, format!("is too weak for production: {weakness} ({ADVICE})")))
+        }
+        Some(weakness) => {
+            tracing::warn!(
+                "KEYGATE_SECRET_KEY is weak, and would be refused in production: {weakness}"
+            );
+            Ok(Some(key))
+        }
+        None => Ok(Some(key)),
+    }
+}
+
+/// A secret that is given either as it is or in a file.
+fn text_or_file(
+    setting: &'static str,
+    text: Option<&str>,
+    file: Option<&Path>,
+) -> Result<Option<SecretString>, ConfigError> {
+    match (text, file) {
+        (Some(_), Some(_)) => {
+            Err(wrong(setting, "is set, and so is its _FILE; set only one of them"))
+        }
+        (Some(text), None) => Ok(Some(SecretString::from(text))),
+        (None, Some(file)) => {
+            let text =
+                std::fs::read_to_string(file).map(zeroize::Zeroizing::new).map_err(|error| {
+                    wrong(setting, format!("its file {} cannot be read: {error}", file.display()))
+                })?;
+            let text = text.trim();
+            if text.is_empty() {
+                return Err(wrong(setting, format!("its file {} is empty", file.display())));
+            }
+            Ok(Some(SecretString::from(text)))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests;

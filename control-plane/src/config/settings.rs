@@ -1,0 +1,160 @@
+//! The settings as they are written, before they are checked.
+
+use edge_protocol::Deployment;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer, de};
+use std::{fmt, path::PathBuf};
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// All settings. In the environment each has the prefix `KEYGATE_`, and is written in capitals.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where the admin API, health and metrics listen.
+    #[serde(default = "default_listen")]
+    pub listen: String,
+    /// Where filters call.
+    #[serde(default = "default_edge_listen")]
+    pub edge_listen: String,
+    /// Where the database is.
+    #[serde(default = "default_database_url")]
+    pub database_url: String,
+    /// Where Redis is.
+    #[serde(default)]
+    pub redis_url: Option<SecretText>,
+    /// What kind of deployment this is.
+    #[serde(default)]
+    pub environment: Deployment,
+    /// Whether keys of the test environment pass.
+    #[serde(default, deserialize_with = "switch")]
+    pub enable_test_api_keys: Option<bool>,
+    /// 32 bytes, in hex or base64.
+    #[serde(default)]
+    pub secret_key: Option<SecretText>,
+    /// A file that holds them.
+    #[serde(default)]
+    pub secret_key_file: Option<PathBuf>,
+    /// What filters show.
+    #[serde(default)]
+    pub edge_token: Option<SecretText>,
+    /// A file that holds it.
+    #[serde(default)]
+    pub edge_token_file: Option<PathBuf>,
+    /// Whether to migrate the database before serving.
+    #[serde(default, deserialize_with = "plain_switch")]
+    pub migrate: bool,
+    /// Which log lines are written, as a filter of the `tracing` crate.
+    #[serde(default = "default_log")]
+    pub log: String,
+    /// How they are written.
+    #[serde(default)]
+    pub log_format: LogFormat,
+    /// The word that our keys begin with.
+    #[serde(default = "default_key_prefix")]
+    pub key_prefix: String,
+}
+
+fn default_listen() -> String {
+    "127.0.0.1:8080".to_owned()
+}
+
+fn default_edge_listen() -> String {
+    "127.0.0.1:8081".to_owned()
+}
+
+fn default_database_url() -> String {
+    "sqlite://keygate.db".to_owned()
+}
+
+fn default_log() -> String {
+    "info".to_owned()
+}
+
+fn default_key_prefix() -> String {
+    "kg".to_owned()
+}
+
+/// A secret as it was written. No error and no debug output shows it, even when it is of the
+/// wrong type.
+#[derive(Debug)]
+pub struct SecretText(SecretString);
+
+impl SecretText {
+    /// The text.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        // serde's own words for a value of another type would repeat the value.
+        macro_rules! refuse {
+            ($($method:ident: $type:ty),*) => {
+                $(fn $method<E: de::Error>(self, _: $type) -> Result<SecretText, E> {
+                    Err(E::custom("expected a string in quotes"))
+                })*
+            };
+        }
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = SecretText;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<SecretText, E> {
+                Ok(SecretText(SecretString::from(text)))
+            }
+
+            refuse!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_i128: i128, visit_u128: u128);
+        }
+
+        deserializer.deserialize_str(Visitor)
+    }
+}
+
+/// `true` or `false`, also as the text that an environment variable is.
+fn switch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    plain_switch(deserializer).map(Some)
+}
+
+fn plain_switch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    struct Visitor;
+
+    impl de::Visitor<'_> for Visitor {
+        type Value = bool;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("true or false")
+        }
+
+        fn visit_bool<E: de::Error>(self, value: bool) -> Result<bool, E> {
+            Ok(value)
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<bool, E> {
+            match text.to_ascii_lowercase().as_str() {
+                "true" | "1" | "yes" | "on" => Ok(true),
+                "false" | "0" | "no" | "off" => Ok(false),
+                _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+            }
+        }
+    }
+
+    deserializer.deserialize_any(Visitor)
+}

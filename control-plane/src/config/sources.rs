@@ -1,0 +1,199 @@
+//! Where settings come from.
+
+use figment::{
+    Figment, Metadata, Profile, Provider, Source,
+    error::Kind,
+    providers::{Format, Toml},
+    value::{Dict, Map, Value},
+};
+use std::{collections::BTreeMap, path::PathBuf};
+
+use super::{ConfigError, Settings, settings::LogFormat, wrong};
+
+/// All settings by the names they have in a TOML file.
+const NAMES: &[&str] = &[
+    "listen",
+    "edge_listen",
+    "database_url",
+    "redis_url",
+    "environment",
+    "enable_test_api_keys",
+    "secret_key",
+    "secret_key_file",
+    "edge_token",
+    "edge_token_file",
+    "migrate",
+    "log",
+    "log_format",
+    "key_prefix",
+];
+
+/// Settings on the command line. Secrets are none of them: everyone on the machine can read a
+/// command line.
+#[expect(clippy::doc_markdown, reason = "clap shows it as it stands")]
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Flags {
+    /// TOML file with settings; unknown ones are refused [env: KEYGATE_CONFIG]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
+    pub config: Option<PathBuf>,
+    /// Address of the admin API, health and metrics [env: KEYGATE_LISTEN] [default: 127.0.0.1:8080]
+    #[arg(long, global = true, value_name = "ADDRESS", help_heading = "Settings")]
+    pub listen: Option<String>,
+    /// Address of the API that filters call [env: KEYGATE_EDGE_LISTEN] [default: 127.0.0.1:8081]
+    #[arg(long, global = true, value_name = "ADDRESS", help_heading = "Settings")]
+    pub edge_listen: Option<String>,
+    /// Database, as sqlite://path [env: KEYGATE_DATABASE_URL] [default: sqlite://keygate.db]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Settings")]
+    pub database_url: Option<String>,
+    /// development, testing, staging or production [env: KEYGATE_ENVIRONMENT] [default: production]
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Settings")]
+    pub deployment: Option<String>,
+    /// Accept keys of the test environment; never in production [env: KEYGATE_ENABLE_TEST_API_KEYS] [default: accepted outside production]
+    #[arg(long, global = true, value_name = "BOOL", help_heading = "Settings")]
+    pub enable_test_api_keys: Option<String>,
+    /// File that holds the 32 bytes of the secret key, in hex or base64 [env: KEYGATE_SECRET_KEY_FILE, or the key itself in KEYGATE_SECRET_KEY]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
+    pub secret_key_file: Option<PathBuf>,
+    /// File that holds the token that filters show [env: KEYGATE_EDGE_TOKEN_FILE, or the token itself in KEYGATE_EDGE_TOKEN]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
+    pub edge_token_file: Option<PathBuf>,
+    /// First word of the keys made here [env: KEYGATE_KEY_PREFIX] [default: kg]
+    #[arg(long, global = true, value_name = "WORD", help_heading = "Settings")]
+    pub key_prefix: Option<String>,
+    /// Which log lines are written, such as `info` or `keygate=debug` [env: KEYGATE_LOG] [default: info]
+    #[arg(long, global = true, value_name = "FILTER", help_heading = "Settings")]
+    pub log: Option<String>,
+    /// How log lines are written [env: KEYGATE_LOG_FORMAT] [default: text]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", help_heading = "Settings")]
+    pub log_format: Option<LogFormat>,
+}
+
+impl Flags {
+    fn values(&self, migrate: bool) -> BTreeMap<&'static str, String> {
+        let path =
+            |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let format = self.log_format.map(|format| match format {
+            LogFormat::Text => "text".to_owned(),
+            LogFormat::Json => "json".to_owned(),
+        });
+        [
+            ("listen", self.listen.clone()),
+            ("edge_listen", self.edge_listen.clone()),
+            ("database_url", self.database_url.clone()),
+            ("environment", self.deployment.clone()),
+            ("enable_test_api_keys", self.enable_test_api_keys.clone()),
+            ("secret_key_file", path(&self.secret_key_file)),
+            ("edge_token_file", path(&self.edge_token_file)),
+            ("key_prefix", self.key_prefix.clone()),
+            ("log", self.log.clone()),
+            ("log_format", format),
+            ("migrate", migrate.then(|| "true".to_owned())),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
+    }
+}
+
+/// Settings that are all text, as in an environment: `1234` stays text where text is wanted.
+struct Texts {
+    values: BTreeMap<&'static str, String>,
+    source: &'static str,
+    spell: fn(&str) -> String,
+}
+
+impl Provider for Texts {
+    fn metadata(&self) -> Metadata {
+        let spell = self.spell;
+        Metadata::named(self.source).interpolater(move |_: &Profile, keys: &[&str]| {
+            keys.iter().map(|key| spell(key)).collect::<String>()
+        })
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let dict = self
+            .values
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Value::from(value.clone())));
+        Ok(Map::from([(Profile::Default, dict.collect())]))
+    }
+}
+
+fn variable(name: &str) -> String {
+    format!("KEYGATE_{}", name.to_ascii_uppercase())
+}
+
+/// Says what is wrong, with which setting, and where it was set. The error itself goes no further:
+/// about a file's syntax it quotes the line it is in, and that line may be a secret's.
+fn explain(error: &figment::Error) -> String {
+    let problem = match &error.kind {
+        Kind::UnknownVariant(found, expected) => {
+            format!("`{found}` is none of {}", expected.join(", "))
+        }
+        Kind::UnknownField(_, expected) => {
+            format!("there is no such setting; there are {}", expected.join(", "))
+        }
+        other => {
+            let text = other.to_string();
+            let is_quotation = |line: &&str| {
+                line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|')
+            };
+            text.lines().filter(|line| !is_quotation(line)).collect::<Vec<_>>().join(": ")
+        }
+    };
+    let metadata = error.metadata.as_ref();
+    let file = metadata.and_then(|it| it.source.as_ref()).and_then(Source::file_path);
+    let (setting, place) = match (file, metadata, &error.profile) {
+        (Some(file), _, _) => (error.path.join("."), file.display().to_string()),
+        (None, Some(it), Some(profile)) => {
+            (it.interpolate(profile, &error.path), it.name.to_string())
+        }
+        _ => (error.path.join("."), "the settings".to_owned()),
+    };
+    if setting.is_empty() {
+        format!("{place}: {problem}")
+    } else {
+        format!("{setting}: {problem} (in {place})")
+    }
+}
+
+/// Gathers the settings: the environment, over it the TOML file, over it the flags. An empty
+/// variable counts as not set.
+///
+/// # Errors
+/// A value of the wrong form, with where it came from; a file that cannot be read; in the file,
+/// a setting that does not exist.
+pub fn load(
+    flags: &Flags,
+    migrate: bool,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Settings, ConfigError> {
+    let variables = NAMES
+        .iter()
+        .filter_map(|name| {
+            Some((*name, environment(&variable(name)).filter(|value| !value.is_empty())?))
+        })
+        .collect();
+    let mut figment = Figment::new().merge(Texts {
+        values: variables,
+        source: "the environment",
+        spell: variable,
+    });
+
+    let named = environment("KEYGATE_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(file) = flags.config.clone().or(named) {
+        if !file.is_file() {
+            return Err(wrong("KEYGATE_CONFIG", format!("there is no file {}", file.display())));
+        }
+        figment = figment.merge(Toml::file_exact(file));
+    }
+    figment = figment.merge(Texts {
+        values: flags.values(migrate),
+        source: "the command line",
+        spell: |name| match name {
+            "environment" => "--deployment".to_owned(),
+            _ => format!("--{}", name.replace('_', "-")),
+        },
+    });
+    figment.extract().map_err(|error| ConfigError::Source(explain(&error)))
+}

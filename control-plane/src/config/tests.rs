@@ -1,0 +1,261 @@
+//! Where settings come from, and which are refused.
+
+use edge_protocol::Deployment;
+use proptest::prelude::*;
+use std::collections::HashMap;
+
+use super::{
+    Config, ConfigError, DatabaseUrl, Flags, LogFormat, ServeConfig, Settings, TestKeys, load,
+};
+
+const KEY: &str = "3f9a1c77e0d25b8846f1029c6be87d145aa3c2e9178f604db35e7891f2ac0d66";
+const TOKEN: &str = "0123456789abcdef0123";
+
+fn from(flags: &Flags, variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    let variables: HashMap<_, _> = variables.iter().copied().collect();
+    load(flags, false, &|name| variables.get(name).map(|value| (*value).to_owned()))
+}
+
+fn with(variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    from(&Flags::default(), variables)
+}
+
+fn toml(text: &str) -> (tempfile::TempDir, Flags) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("keygate.toml");
+    std::fs::write(&file, text).expect("written");
+    (folder, Flags { config: Some(file), ..Flags::default() })
+}
+
+fn config(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    Config::new(&with(variables).expect("settings"))
+}
+
+/// What `serve` makes of it.
+fn serve(variables: &[(&str, &str)]) -> Result<ServeConfig, ConfigError> {
+    let settings = with(variables).expect("settings");
+    ServeConfig::new(&settings, &Config::new(&settings)?)
+}
+
+fn refused<T>(result: Result<T, ConfigError>) -> String {
+    // With all that is behind it, as it is printed.
+    format!("{:#}", anyhow::Error::from(result.err().expect("refused")))
+}
+
+#[test]
+fn a_forgotten_setting_is_the_safe_one() {
+    let settings = with(&[]).expect("defaults");
+    assert_eq!(settings.listen, "127.0.0.1:8080");
+    assert_eq!(settings.edge_listen, "127.0.0.1:8081");
+    assert_eq!(settings.environment, Deployment::Production);
+    assert_eq!(settings.log_format, LogFormat::Text);
+    assert!(!settings.migrate);
+    let config = Config::new(&settings).expect("config");
+    assert_eq!(config.database, DatabaseUrl::Sqlite("keygate.db".into()));
+    assert_eq!(config.test_keys(&settings), TestKeys::Off);
+}
+
+#[test]
+fn flags_win_over_the_file_and_the_file_over_variables() {
+    let (_folder, mut flags) = toml("listen = '127.0.0.1:2'\nlog = 'debug'\nmigrate = true");
+    flags.log = Some("trace".to_owned());
+    let variables = [
+        ("KEYGATE_LISTEN", "127.0.0.1:1"),
+        ("KEYGATE_EDGE_LISTEN", "127.0.0.1:9"),
+        ("KEYGATE_LOG", "warn"),
+    ];
+    let settings = from(&flags, &variables).expect("settings");
+    assert_eq!(settings.listen, "127.0.0.1:2");
+    assert_eq!(settings.edge_listen, "127.0.0.1:9");
+    assert_eq!(settings.log, "trace");
+    assert!(settings.migrate);
+}
+
+#[test]
+fn the_file_may_be_named_by_a_variable() {
+    let (_folder, flags) = toml("key_prefix = 'acme'");
+    let file = flags.config.expect("a file");
+    let settings = with(&[("KEYGATE_CONFIG", file.to_str().expect("text"))]).expect("settings");
+    assert_eq!(settings.key_prefix, "acme");
+    let missing = refused(with(&[("KEYGATE_CONFIG", "/nowhere/keygate.toml")]));
+    assert!(missing.contains("/nowhere/keygate.toml"), "{missing}");
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_set() {
+    let settings =
+        with(&[("KEYGATE_LISTEN", ""), ("KEYGATE_SECRET_KEY", ""), ("KEYGATE_CONFIG", "")]);
+    let settings = settings.expect("settings");
+    assert_eq!(settings.listen, "127.0.0.1:8080");
+    assert!(settings.secret_key.is_none());
+}
+
+#[test]
+fn what_is_wrong_is_said_with_where_it_came_from() {
+    let text = refused(with(&[("KEYGATE_ENVIRONMENT", "prod")]));
+    assert!(text.contains("KEYGATE_ENVIRONMENT") && text.contains("production"), "{text}");
+    let text = refused(with(&[("KEYGATE_ENABLE_TEST_API_KEYS", "maybe")]));
+    assert!(
+        text.contains("KEYGATE_ENABLE_TEST_API_KEYS") && text.contains("true or false"),
+        "{text}"
+    );
+
+    let (_folder, flags) = toml("environment = 'prod'");
+    let text = refused(from(&flags, &[]));
+    assert!(text.contains("keygate.toml") && text.contains("environment"), "{text}");
+    let flags = Flags { deployment: Some("prod".to_owned()), ..Flags::default() };
+    let text = refused(from(&flags, &[]));
+    assert!(text.contains("--deployment"), "{text}");
+}
+
+#[test]
+fn a_setting_that_does_not_exist_is_refused_in_the_file() {
+    let (_folder, flags) = toml("listen_on = '127.0.0.1:1'");
+    let text = refused(from(&flags, &[]));
+    assert!(text.contains("listen_on") && text.contains("keygate.toml"), "{text}");
+}
+
+#[test]
+fn no_error_shows_a_secret() {
+    const CANARY: &str = "canary";
+    for text in [
+        "secret_key = 'canary'\nlisten_on = 1",
+        "secret_key = canary",
+        "secret_key = 'canary\nlisten = 'x'",
+        "edge_token = { canary = 1 }",
+    ] {
+        let (_folder, flags) = toml(text);
+        let error = refused(from(&flags, &[]));
+        assert!(!error.replace("keygate.toml", "").contains(CANARY), "{error}");
+    }
+    let (_folder, flags) = toml("secret_key = 1234567");
+    let error = refused(from(&flags, &[]));
+    assert!(!error.contains("1234567") && error.contains("secret_key"), "{error}");
+
+    let secrets = [
+        ("KEYGATE_SECRET_KEY", "canary"),
+        ("KEYGATE_EDGE_TOKEN", "canary"),
+        ("KEYGATE_REDIS_URL", "redis://:canary@x"),
+    ];
+    let settings = with(&secrets).expect("settings");
+    assert!(!format!("{settings:?}").contains(CANARY), "{settings:?}");
+    assert!(!refused(Config::new(&settings)).contains(CANARY));
+    for secret in &secrets[..2] {
+        assert!(!refused(serve(&[*secret])).contains(CANARY));
+    }
+    let url = refused(config(&[("KEYGATE_DATABASE_URL", "postgres://user:canary@db/keygate")]));
+    assert!(!url.contains(CANARY), "{url}");
+}
+
+#[test]
+fn what_this_version_lacks_is_refused_and_not_ignored() {
+    for (variable, value) in [
+        ("KEYGATE_DATABASE_URL", "postgres://db/keygate"),
+        ("KEYGATE_DATABASE_URL", "postgresql://db/keygate"),
+        ("KEYGATE_REDIS_URL", "redis://localhost"),
+    ] {
+        let text = refused(config(&[(variable, value)]));
+        assert!(
+            text.contains(variable) && text.contains("not supported by this version yet"),
+            "{text}"
+        );
+    }
+    for url in
+        ["mysql://db", "keygate.db", "sqlite://", "sqlite://:memory:", "sqlite://a.db?mode=ro"]
+    {
+        assert!(refused(config(&[("KEYGATE_DATABASE_URL", url)])).contains("KEYGATE_DATABASE_URL"));
+    }
+    assert!(refused(config(&[("KEYGATE_KEY_PREFIX", "KG")])).contains("KEYGATE_KEY_PREFIX"));
+}
+
+#[test]
+fn production_needs_a_strong_secret_key_and_a_token() {
+    let good = serve(&[("KEYGATE_SECRET_KEY", KEY), ("KEYGATE_EDGE_TOKEN", TOKEN)]).expect("good");
+    assert!(good.edge_token.is_some());
+
+    let text = refused(serve(&[("KEYGATE_EDGE_TOKEN", TOKEN)]));
+    assert!(text.contains("KEYGATE_SECRET_KEY") && text.contains("openssl rand -hex 32"), "{text}");
+    let zeros = "0".repeat(64);
+    for weak in [zeros.as_str(), "deadbeef", "changeme"] {
+        let text = refused(serve(&[("KEYGATE_SECRET_KEY", weak), ("KEYGATE_EDGE_TOKEN", TOKEN)]));
+        assert!(
+            text.contains("KEYGATE_SECRET_KEY") && text.contains("openssl rand -hex 32"),
+            "{text}"
+        );
+    }
+    let text = refused(serve(&[("KEYGATE_SECRET_KEY", KEY)]));
+    assert!(text.contains("KEYGATE_EDGE_TOKEN"), "{text}");
+    let text = refused(serve(&[("KEYGATE_SECRET_KEY", KEY), ("KEYGATE_EDGE_TOKEN", "short")]));
+    assert!(text.contains("16 characters"), "{text}");
+}
+
+#[test]
+fn outside_production_both_may_be_missing() {
+    let loose = serve(&[("KEYGATE_ENVIRONMENT", "development")]).expect("good");
+    assert!(loose.edge_token.is_none());
+    // But what is set must still be a key.
+    let text = refused(config(&[("KEYGATE_ENVIRONMENT", "testing"), ("KEYGATE_SECRET_KEY", "ab")]));
+    assert!(text.contains("32 bytes"), "{text}");
+}
+
+#[test]
+fn secrets_may_come_from_files_but_not_from_two_places() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("key");
+    std::fs::write(&file, format!("{KEY}\n")).expect("written");
+    let name = file.to_str().expect("text");
+    let from_file = config(&[("KEYGATE_SECRET_KEY_FILE", name)]).expect("a key");
+    let direct = config(&[("KEYGATE_SECRET_KEY", KEY)]).expect("a key");
+    assert_eq!(
+        from_file.secret_key.expect("a key").expose(),
+        direct.secret_key.expect("a key").expose()
+    );
+    let text = refused(config(&[("KEYGATE_SECRET_KEY", KEY), ("KEYGATE_SECRET_KEY_FILE", name)]));
+    assert!(text.contains("only one"), "{text}");
+    let text = refused(config(&[("KEYGATE_SECRET_KEY_FILE", "/nowhere/key")]));
+    assert!(text.contains("/nowhere/key"), "{text}");
+}
+
+#[test]
+fn test_keys_pass_only_outside_production() {
+    let found = |environment, enable| {
+        let settings =
+            with(&[("KEYGATE_ENVIRONMENT", environment), ("KEYGATE_ENABLE_TEST_API_KEYS", enable)]);
+        let settings = settings.expect("settings");
+        Config::new(&settings).expect("config").test_keys(&settings)
+    };
+    assert_eq!(found("production", ""), TestKeys::Off);
+    assert_eq!(found("production", "false"), TestKeys::Off);
+    assert_eq!(found("production", "true"), TestKeys::RefusedInProduction);
+    for environment in ["development", "testing", "staging"] {
+        assert_eq!(found(environment, ""), TestKeys::On);
+        assert_eq!(found(environment, "1"), TestKeys::On);
+        assert_eq!(found(environment, "false"), TestKeys::Off);
+    }
+}
+
+#[test]
+fn the_two_listeners_have_addresses_of_their_own() {
+    let text = refused(serve(&[
+        ("KEYGATE_ENVIRONMENT", "testing"),
+        ("KEYGATE_EDGE_LISTEN", "127.0.0.1:8080"),
+    ]));
+    assert!(text.contains("KEYGATE_EDGE_LISTEN"), "{text}");
+    let text =
+        refused(serve(&[("KEYGATE_ENVIRONMENT", "testing"), ("KEYGATE_LISTEN", "localhost")]));
+    assert!(text.contains("KEYGATE_LISTEN"), "{text}");
+}
+
+proptest! {
+    #[test]
+    fn no_value_of_any_variable_makes_it_panic(name in 0_usize..12, value in ".{0,60}") {
+        const NAMES: [&str; 12] = [
+            "LISTEN", "EDGE_LISTEN", "DATABASE_URL", "REDIS_URL", "ENVIRONMENT", "ENABLE_TEST_API_KEYS",
+            "SECRET_KEY", "EDGE_TOKEN", "MIGRATE", "LOG", "LOG_FORMAT", "KEY_PREFIX",
+        ];
+        let variable = format!("KEYGATE_{}", NAMES[name]);
+        if let Ok(settings) = with(&[(&variable, &value)]) {
+            let _ = Config::new(&settings).and_then(|config| ServeConfig::new(&settings, &config));
+        }
+    }
+}

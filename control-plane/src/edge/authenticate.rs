@@ -1,0 +1,48 @@
+//! Whether a filter calls.
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use std::sync::Arc;
+
+use super::fault::Fault;
+use crate::{
+    http::Peer,
+    service::{Service, Shown},
+};
+
+/// Lets nobody on who does not show the token.
+pub(super) async fn require_token(
+    State(service): State<Arc<Service>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let shown = bearer(request.headers()).unwrap_or_default();
+    let fault = match service.edge_token.check(shown) {
+        Shown::Right => {
+            request.headers_mut().remove(header::AUTHORIZATION);
+            return next.run(request).await;
+        }
+        Shown::Wrong => Fault::WrongToken,
+        Shown::NoneSet => Fault::NoTokenSet,
+    };
+    let client_ip = request.extensions().get::<Peer>().map(|peer| peer.address());
+    tracing::warn!(
+        client_ip = client_ip.map(tracing::field::display),
+        "an edge call was refused: {fault}"
+    );
+    fault.into_response()
+}
+
+/// The token in the one `Authorization` header (RFC 6750 section 2.1).
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (value, None) = (values.next()?, values.next()) else {
+        return None;
+    };
+    let (scheme, token) = value.as_bytes().split_at_checked("Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+}

@@ -1,0 +1,58 @@
+//! `GET /edge/v1/changes`: the change feed, as a long poll.
+
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+};
+use edge_protocol::{ChangesAnswer, ChangesQuery, Position};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+use super::fault::Fault;
+use crate::{metrics, service::Service, store::Changes};
+
+/// As the protocol has it.
+const MAX_CHANGES: u32 = 1000;
+/// A poll that waits longer might be taken for dead on the way.
+const MAX_WAIT: Duration = Duration::from_secs(20);
+
+pub(super) async fn handler(
+    State(service): State<Arc<Service>>,
+    query: Result<Query<ChangesQuery>, QueryRejection>,
+) -> Result<Json<ChangesAnswer>, Fault> {
+    let Query(query) = query.map_err(|rejection| Fault::Malformed(rejection.body_text()))?;
+    if query.epoch.is_none() {
+        return reset(&service).await;
+    }
+    // Watched before the database is read: a change in between is not missed.
+    let mut news = service.store.watch();
+    let deadline = Instant::now() + Duration::from_millis(query.wait_ms).min(MAX_WAIT);
+    let mut waiting = None;
+    loop {
+        news.mark_unchanged();
+        let (position, changes) = service.store.changes(query.since, MAX_CHANGES).await?;
+        let same_feed = query.epoch.as_ref() == Some(&position.epoch);
+        let changes = match changes {
+            Changes::Since(changes) if same_feed => changes,
+            Changes::Since(_) | Changes::Unknown => return reset(&service).await,
+        };
+        if !changes.is_empty() || Instant::now() >= deadline || service.stop.is_cancelled() {
+            return Ok(Json(ChangesAnswer { position, reset: false, changes }));
+        }
+        waiting.get_or_insert_with(|| {
+            metrics::InFlight::enter(::metrics::gauge!(metrics::LONG_POLLS))
+        });
+        tokio::select! {
+            // The store outlives its watchers, so this is news and nothing else.
+            _ = news.changed() => {}
+            () = tokio::time::sleep_until(deadline) => {}
+            () = service.stop.cancelled() => {}
+        }
+    }
+}
+
+/// The filter starts anew from here.
+async fn reset(service: &Service) -> Result<Json<ChangesAnswer>, Fault> {
+    let position: Position = service.store.position().await?;
+    Ok(Json(ChangesAnswer { position, reset: true, changes: Vec::new() }))
+}

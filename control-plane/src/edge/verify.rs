@@ -1,0 +1,73 @@
+//! `POST /edge/v1/verify`
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{State, rejection::BytesRejection},
+    http::StatusCode,
+};
+use edge_protocol::{EventKind, Verdict, VerifyAnswer, VerifyRequest};
+use std::sync::Arc;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::fault::Fault;
+use crate::{
+    audit::AuditEntry,
+    keys::{
+        digest::{PresentedKey, audit_hash},
+        verify::Outcome,
+    },
+    service::Service,
+};
+
+pub(super) async fn handler(
+    State(service): State<Arc<Service>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<VerifyAnswer>, Fault> {
+    let key = read(body.map_err(|rejection| unreadable(&rejection))?)?;
+    let key_hash = key.as_ref().map(|key| audit_hash(key.expose()));
+    let Some(key) = key else {
+        let as_of = service.store.position().await?;
+        return Ok(Json(VerifyAnswer { as_of, verdict: Verdict::Unknown }));
+    };
+    let verification = service.verifier.verify(key).await?;
+    let verdict = match verification.outcome {
+        Outcome::Known(key) => {
+            let now = service.clock.now();
+            if key.is_usable(now) {
+                service.last_used.note(&key, now);
+            }
+            Verdict::Known { record: key.record() }
+        }
+        Outcome::Unknown => Verdict::Unknown,
+        Outcome::TestKeyRefused => {
+            let entry = AuditEntry::of(
+                EventKind::SecurityViolation,
+                service.clock.now(),
+                "reason=test_key_while_disabled by=edge",
+            );
+            service.recorder.record(entry.with_key_hash(key_hash)).await;
+            Verdict::Unknown
+        }
+    };
+    Ok(Json(VerifyAnswer { as_of: verification.as_of, verdict }))
+}
+
+pub(super) fn unreadable(rejection: &BytesRejection) -> Fault {
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Fault::TooLarge,
+        _ => Fault::Malformed("the body could not be read".to_owned()),
+    }
+}
+
+/// Reads the key, and wipes what it was read from. `None`: what was sent cannot be a key.
+fn read(body: Bytes) -> Result<Option<PresentedKey>, Fault> {
+    // serde's words might repeat a part of the body.
+    let request = serde_json::from_slice::<VerifyRequest>(&body)
+        .map_err(|_| Fault::Malformed("expected {\"key\": string}".to_owned()));
+    if let Ok(mut buffer) = body.try_into_mut() {
+        buffer.as_mut().zeroize();
+    }
+    let key = Zeroizing::new(request?.key);
+    Ok(PresentedKey::new(key.as_bytes()))
+}

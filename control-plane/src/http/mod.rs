@@ -1,0 +1,21 @@
+//! What both listeners have in common as HTTP servers.
+
+pub mod observe;
+pub mod problem;
+pub mod request_id;
+pub mod server;
+pub mod shed;
+
+use std::net::{IpAddr, SocketAddr};
+
+/// The other end of the connection that a request came by.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+impl Peer {
+    /// Its address; an IPv4 client of an IPv6 socket by its IPv4 address.
+    #[must_use]
+    pub fn address(self) -> IpAddr {
+        self.0.ip().to_canonical()
+    }
+}

@@ -1,0 +1,68 @@
+//! The name of a request, in logs and answers.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::random::{self, Random};
+
+/// Callers may name their requests; every answer names its request.
+pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+const MAX_CHARS: usize = 128;
+
+tokio::task_local! {
+    /// The name of the request that is being answered.
+    pub static CURRENT: String;
+}
+
+/// The name of the request that is being answered, where there is one.
+#[must_use]
+pub fn current() -> Option<String> {
+    CURRENT.try_with(Clone::clone).ok()
+}
+
+/// The name that the caller gave, if it is fit for a log; else a new one.
+#[must_use]
+pub fn of(headers: &HeaderMap, random: &dyn Random) -> String {
+    headers
+        .get(HEADER)
+        .and_then(|value| value.to_str().ok())
+        .filter(|name| is_sane(name))
+        .map_or_else(|| drawn(random), str::to_owned)
+}
+
+fn is_sane(name: &str) -> bool {
+    (1..=MAX_CHARS).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
+}
+
+fn drawn(random: &dyn Random) -> String {
+    // A request without a name of its own is still answered.
+    random::bytes::<16>(random).map_or_else(|_| "unnamed".to_owned(), hex::encode)
+}
+
+/// The name as a header's value.
+#[must_use]
+pub fn value(name: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SystemRandom;
+
+    fn named(name: &'static str) -> String {
+        of(&HeaderMap::from_iter([(HEADER, HeaderValue::from_static(name))]), &SystemRandom)
+    }
+
+    #[test]
+    fn a_sane_name_is_kept_and_any_other_replaced() {
+        assert_eq!(named("3f9a-x_1.2:b"), "3f9a-x_1.2:b");
+        for bad in ["", "two words", "a\"b", "x;y"] {
+            assert_ne!(named(bad), bad);
+            assert_eq!(named(bad).len(), 32);
+        }
+        assert_ne!(of(&HeaderMap::new(), &SystemRandom), of(&HeaderMap::new(), &SystemRandom));
+    }
+}

@@ -1,0 +1,315 @@
+//! Serving connections, with bounds on everything a client could make us keep.
+
+use axum::{Router, body::Body, extract::Request};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::Peer;
+use crate::metrics;
+
+/// A new connection must bring its first request within this time. hyper's own limit begins only
+/// once it knows which HTTP it is spoken to in.
+const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(15);
+/// After an error of `accept` (no file descriptors left, say), before the next attempt.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+const MAX_STREAMS: u32 = 1024;
+
+/// A bound listener and how to serve it.
+pub struct Server {
+    /// Its name in metrics and logs.
+    pub name: &'static str,
+    /// The socket.
+    pub listener: TcpListener,
+    /// What answers.
+    pub router: Router,
+    /// Connections at once; more wait to be accepted.
+    pub max_connections: usize,
+    /// How long a connection may take for the head of a request, the wait for it included.
+    pub header_timeout: Duration,
+    /// How long requests that are under way may still take when the service ends.
+    pub drain: Duration,
+}
+
+impl Server {
+    /// Serves until `stop`, then lets what is under way end.
+    pub async fn run(self, stop: CancellationToken) {
+        let room = Arc::new(Semaphore::new(self.max_connections));
+        let mut connections = JoinSet::new();
+        loop {
+            let_go(self.name, &mut connections);
+            let accepted = tokio::select! {
+                accepted = accept(&self.listener, &room) => accepted,
+                () = stop.cancelled() => break,
+            };
+            match accepted {
+                Ok((stream, peer, place)) => {
+                    let connection = serve(
+                        stream,
+                        peer,
+                        self.router.clone(),
+                        self.name,
+                        self.header_timeout,
+                        stop.clone(),
+                    );
+                    connections.spawn(async move {
+                        connection.await;
+                        drop(place);
+                    });
+                }
+                Err(error) if is_the_clients(&error) => {}
+                Err(error) => {
+                    tracing::warn!(listener = self.name, %error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(self.listener);
+        let all_ended = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.drain, all_ended).await.is_err() {
+            tracing::warn!(
+                listener = self.name,
+                open = connections.len(),
+                "connections were cut off"
+            );
+        }
+    }
+}
+
+/// Lets go of connections that have ended, so that the set does not grow.
+fn let_go(listener: &'static str, connections: &mut JoinSet<()>) {
+    while let Some(ended) = connections.try_join_next() {
+        if let Err(error) = ended {
+            tracing::error!(listener, %error, "a connection's task failed");
+        }
+    }
+}
+
+/// A client that is gone before it was accepted is no reason to pause.
+fn is_the_clients(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    // Small answers must not wait for Nagle's timer. It fails only when the client is gone.
+    let _ = stream.set_nodelay(true);
+    Ok((stream, peer, place))
+}
+
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    name: &'static str,
+    header_timeout: Duration,
+    stop: CancellationToken,
+) {
+    let _open =
+        metrics::InFlight::enter(::metrics::gauge!(metrics::CONNECTIONS, "listener" => name));
+    let has_spoken = Arc::new(AtomicBool::new(false));
+    let spoke = Arc::clone(&has_spoken);
+    let service = router.map_request(move |request: Request<hyper::body::Incoming>| {
+        spoke.store(true, Ordering::Relaxed);
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(peer));
+        request
+    });
+
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_buf_size(MAX_HEADER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
+        .max_concurrent_streams(MAX_STREAMS)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+    let mut connection =
+        pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
+
+    let mut first_request = pin!(tokio::time::sleep(FIRST_REQUEST_WITHIN));
+    let mut may_be_silent = false;
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(listener = name, %peer, %error, "a connection ended badly");
+                }
+                return;
+            }
+            () = first_request.as_mut(), if !may_be_silent => {
+                if !has_spoken.load(Ordering::Relaxed) {
+                    return;
+                }
+                may_be_silent = true;
+            }
+            () = stop.cancelled(), if !ending => {
+                connection.as_mut().graceful_shutdown();
+                ending = true;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use hyper::client::conn::{http1, http2};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    struct Running {
+        address: SocketAddr,
+        stop: CancellationToken,
+        tasks: JoinSet<()>,
+    }
+
+    async fn start(drain: Duration) -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let router = Router::new()
+            .route(
+                "/",
+                get(|request: Request| async move {
+                    let peer = request.extensions().get::<Peer>().copied().expect("a peer");
+                    format!("{:?} from {}", request.version(), peer.address())
+                }),
+            )
+            .route(
+                "/slow",
+                get(|| async {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    "done"
+                }),
+            );
+        let server = Server {
+            name: "test",
+            listener,
+            router,
+            max_connections: 2,
+            header_timeout: Duration::from_secs(5),
+            drain,
+        };
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(server.run(stop.clone()));
+        Running { address, stop, tasks }
+    }
+
+    async fn read(response: hyper::Response<hyper::body::Incoming>) -> String {
+        let bytes =
+            axum::body::to_bytes(Body::new(response.into_body()), 1000).await.expect("a body");
+        String::from_utf8(bytes.to_vec()).expect("text")
+    }
+
+    async fn text(address: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("connected");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("read");
+        answer
+    }
+
+    #[tokio::test]
+    async fn http1_and_http2_with_prior_knowledge_are_both_spoken() {
+        let mut it = start(Duration::from_secs(1)).await;
+        let connect =
+            || async { TokioIo::new(TcpStream::connect(it.address).await.expect("connected")) };
+        let request = |version| {
+            let uri = format!("http://{}/", it.address);
+            Request::builder().uri(uri).version(version).body(Body::empty()).expect("a request")
+        };
+        let (mut client, connection) =
+            http2::handshake(TokioExecutor::new(), connect().await).await.expect("HTTP/2");
+        it.tasks.spawn(async move { drop(connection.await) });
+        let answer = client.send_request(request(hyper::Version::HTTP_2)).await.expect("an answer");
+        assert_eq!(read(answer).await, "HTTP/2.0 from 127.0.0.1");
+        drop(client);
+
+        let (mut client, connection) = http1::handshake(connect().await).await.expect("HTTP/1");
+        it.tasks.spawn(async move { drop(connection.await) });
+        let answer =
+            client.send_request(request(hyper::Version::HTTP_11)).await.expect("an answer");
+        assert_eq!(read(answer).await, "HTTP/1.1 from 127.0.0.1");
+    }
+
+    #[tokio::test]
+    async fn what_is_under_way_is_answered_when_the_service_ends_and_nothing_new_is_taken() {
+        let mut it = start(Duration::from_secs(5)).await;
+        let address = it.address;
+        let mut clients = JoinSet::new();
+        clients.spawn(async move { text(address, "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        it.stop.cancel();
+        let answer = clients.join_next().await.expect("a client").expect("no panic");
+        assert!(answer.ends_with("done"), "{answer}");
+        it.tasks.join_next().await.expect("a server").expect("no panic");
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_does_not_end_is_cut_off_after_the_time_to_drain() {
+        let mut it = start(Duration::from_millis(50)).await;
+        let mut stream = TcpStream::connect(it.address).await.expect("connected");
+        stream.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        it.stop.cancel();
+        let ended = tokio::time::timeout(Duration::from_millis(250), it.tasks.join_next()).await;
+        ended.expect("in time").expect("a server").expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn more_connections_than_there_is_room_for_wait_their_turn() {
+        let it = start(Duration::from_secs(1)).await;
+        let one = TcpStream::connect(it.address).await.expect("connected");
+        let two = TcpStream::connect(it.address).await.expect("connected");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let third = text(it.address, "GET / HTTP/1.0\r\n\r\n");
+        let mut third = pin!(third);
+        let waited = tokio::time::timeout(Duration::from_millis(100), third.as_mut()).await;
+        assert!(waited.is_err(), "{waited:?}");
+        drop(one);
+        let answer = tokio::time::timeout(Duration::from_secs(2), third).await.expect("in time");
+        assert!(answer.contains("200 OK"), "{answer}");
+        drop(two);
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_long_is_refused() {
+        let it = start(Duration::from_secs(1)).await;
+        let long = format!("GET / HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "a".repeat(20_000));
+        let answer = text(it.address, &long).await;
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+}

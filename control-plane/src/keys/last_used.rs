@@ -1,0 +1,93 @@
+//! When a key was last used: written at most once a minute for each, never on a request's way.
+
+use jiff::{SignedDuration, Timestamp};
+use key_policy::KeyId;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::Key;
+use crate::store::{KeyStore, Store, StoreError};
+
+/// A use within this time of the one that is stored is not written.
+const RESOLUTION: SignedDuration = SignedDuration::from_secs(60);
+/// How often what has gathered is written.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// Keys that may wait to be written. Beyond it a use is not noted; a later one will be.
+const MAX_WAITING: usize = 10_000;
+
+/// Gathers uses until they are written.
+#[derive(Default)]
+pub struct LastUsed {
+    waiting: Mutex<HashMap<KeyId, Timestamp>>,
+}
+
+impl LastUsed {
+    /// Notes that a key is used now.
+    pub fn note(&self, key: &Key, now: Timestamp) {
+        if key.last_used_at.is_some_and(|last| now.duration_since(last) < RESOLUTION) {
+            return;
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < MAX_WAITING || waiting.contains_key(&key.key_id) {
+            waiting.insert(key.key_id, now);
+        }
+    }
+
+    /// Writes what has gathered.
+    ///
+    /// # Errors
+    /// When the database fails. What was to be written is let go: the next use of each key is
+    /// noted again.
+    pub async fn flush(&self, store: &dyn KeyStore) -> Result<(), StoreError> {
+        let used: Vec<_> = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.drain().collect()
+        };
+        if used.is_empty() { Ok(()) } else { store.touch(&used).await }
+    }
+
+    /// Writes every second until `stop`, and once more then.
+    pub async fn run(&self, store: &dyn Store, stop: CancellationToken) {
+        loop {
+            let stopping = tokio::select! {
+                () = stop.cancelled() => true,
+                () = tokio::time::sleep(FLUSH_EVERY) => false,
+            };
+            if let Err(error) = self.flush(store).await {
+                tracing::warn!(%error, "last_used_at could not be written");
+            }
+            if stopping {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{TestService, at, request};
+
+    #[tokio::test]
+    async fn a_use_is_written_at_most_once_a_minute() {
+        let it = TestService::start().await;
+        let (key, _) = it.issue(request("a")).await;
+        let last_used = LastUsed::default();
+        let store = &*it.service.store;
+        let used = async |time: &str| {
+            let key = store.key(key.key_id).await.expect("read").expect("there");
+            last_used.note(&key, at(time));
+            last_used.flush(store).await.expect("written");
+            store.key(key.key_id).await.expect("read").expect("there").last_used_at
+        };
+        assert_eq!(used("2026-11-25T12:00:00Z").await, Some(at("2026-11-25T12:00:00Z")));
+        assert_eq!(used("2026-11-25T12:00:59Z").await, Some(at("2026-11-25T12:00:00Z")));
+        assert_eq!(used("2026-11-25T12:01:00Z").await, Some(at("2026-11-25T12:01:00Z")));
+        // A clock that falls back takes nothing away.
+        assert_eq!(used("2026-11-25T11:00:00Z").await, Some(at("2026-11-25T12:01:00Z")));
+    }
+}

@@ -1,0 +1,293 @@
+//! Telling whether a presented key is one of ours.
+
+use edge_protocol::{KeyEnvironment, Position};
+use key_policy::{Environment, Policy};
+use moka::future::Cache;
+use std::{sync::Arc, time::Duration};
+use subtle::ConstantTimeEq;
+use tokio::time::Instant;
+
+use super::{
+    Key, StoredKey,
+    digest::{DigestKey, PresentedKey},
+    pool::{HashPool, Overloaded},
+};
+use crate::{
+    metrics,
+    random::{self, Random, RandomError},
+    store::{Store, StoreError},
+};
+
+/// How many verified keys are remembered: some 200 bytes each.
+const REMEMBERED_KEYS: u64 = 100_000;
+/// How long a verified key is remembered without being hashed again.
+const REMEMBERED_FOR: Duration = Duration::from_mins(5);
+
+/// What came of verifying.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// One of ours, with the right secret. It may be revoked or expired.
+    Known(Box<Key>),
+    /// None of ours.
+    Unknown,
+    /// A key for tests, where these are switched off; to the caller the same as unknown.
+    TestKeyRefused,
+}
+
+/// The word on a key, and which changes it takes into account.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verification {
+    /// Every change up to here is in the outcome.
+    pub as_of: Position,
+    /// The word.
+    pub outcome: Outcome,
+}
+
+/// It cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The database did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is too much to hash.
+    #[error(transparent)]
+    Overloaded(#[from] Overloaded),
+}
+
+/// Why a hash did not confirm a key.
+#[derive(Clone, Copy)]
+enum Refuted {
+    Mismatch,
+    Overloaded,
+}
+
+/// Verifies keys.
+pub struct Verifier {
+    store: Arc<dyn Store>,
+    policy: Policy,
+    lookup: DigestKey,
+    pool: Arc<HashPool>,
+    test_keys: bool,
+    memory_key: DigestKey,
+    /// From a digest under this process's own key to the stored hash that the key was found
+    /// right for. Nothing about the row but its hash is remembered: the row is read each time.
+    memory: Cache<[u8; 32], [u8; 32]>,
+}
+
+impl Verifier {
+    /// A verifier that remembers nothing yet.
+    ///
+    /// # Errors
+    /// When there is no randomness for the key of its memory.
+    pub fn new(
+        store: Arc<dyn Store>,
+        policy: Policy,
+        lookup: DigestKey,
+        pool: Arc<HashPool>,
+        test_keys: bool,
+        random: &dyn Random,
+    ) -> Result<Self, RandomError> {
+        let memory_key = zeroize::Zeroizing::new(random::bytes::<32>(random)?);
+        Ok(Self {
+            store,
+            policy,
+            lookup,
+            pool,
+            test_keys,
+            memory_key: DigestKey::new(&memory_key),
+            memory: Cache::builder()
+                .max_capacity(REMEMBERED_KEYS)
+                .time_to_live(REMEMBERED_FOR)
+                .build(),
+        })
+    }
+
+    /// Verifies a key. An unknown one costs one index look-up, and never a hash.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub async fn verify(&self, key: PresentedKey) -> Result<Verification, VerifyError> {
+        let started = Instant::now();
+        let result = self.decide(key).await;
+        let outcome = match &result {
+            Ok(Verification { outcome: Outcome::Known(_), .. }) => "known",
+            Ok(Verification { outcome: Outcome::Unknown, .. }) => "unknown",
+            Ok(Verification { outcome: Outcome::TestKeyRefused, .. }) => "test_key_refused",
+            Err(VerifyError::Store(_)) => "database_error",
+            Err(VerifyError::Overloaded(_)) => "overloaded",
+        };
+        ::metrics::histogram!(metrics::VERIFY_SECONDS, "outcome" => outcome)
+            .record(started.elapsed());
+        result
+    }
+
+    async fn decide(&self, key: PresentedKey) -> Result<Verification, VerifyError> {
+        let says_test = self.policy.environment_of(key.expose()) == Some(Environment::Test);
+        let lookup = self.store.look_up(&self.lookup.lookup(key.expose())).await?;
+        let as_of = lookup.as_of;
+        let outcome = match lookup.found {
+            // A made-up test key is nothing of ours, so nothing to raise an alarm about.
+            None => Outcome::Unknown,
+            Some(stored)
+                if !self.test_keys
+                    && (says_test || stored.key.environment == KeyEnvironment::Test) =>
+            {
+                Outcome::TestKeyRefused
+            }
+            Some(stored) => self.confirm(key, stored).await?,
+        };
+        Ok(Verification { as_of, outcome })
+    }
+
+    /// Checks the secret against the row's hash, from memory if it was right before.
+    async fn confirm(&self, key: PresentedKey, stored: StoredKey) -> Result<Outcome, Overloaded> {
+        let remembered_as = self.memory_key.digest(key.expose());
+        if self
+            .memory
+            .get(&remembered_as)
+            .await
+            .is_some_and(|hash| hash.ct_eq(&stored.secret.digest).into())
+        {
+            ::metrics::counter!(metrics::VERIFY_REMEMBERED).increment(1);
+            return Ok(Outcome::Known(Box::new(stored.key)));
+        }
+        let secret = &stored.secret;
+        let key = Arc::new(key);
+        let hash = |key| async {
+            let digest = self
+                .pool
+                .hash(key, secret.recipe)
+                .await
+                .map_err(|Overloaded| Refuted::Overloaded)?;
+            if secret.matches(&digest) { Ok(digest) } else { Err(Refuted::Mismatch) }
+        };
+        // Single flight: those who come with the same key meanwhile wait for this hash.
+        let mut verdict = self.memory.try_get_with(remembered_as, hash(Arc::clone(&key))).await;
+        if matches!(&verdict, Ok(remembered) if !secret.matches(remembered)) {
+            // What is remembered belongs to a hash that has been replaced since.
+            self.memory.invalidate(&remembered_as).await;
+            verdict = self.memory.try_get_with(remembered_as, hash(key)).await;
+        }
+        match verdict {
+            Ok(digest) if secret.matches(&digest) => Ok(Outcome::Known(Box::new(stored.key))),
+            Ok(_) => Ok(Outcome::Unknown),
+            Err(refuted) => match *refuted {
+                Refuted::Mismatch => Ok(Outcome::Unknown),
+                Refuted::Overloaded => Err(Overloaded),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::TestKeys,
+        keys::new_key::NewKeyRequest,
+        testing::{TestService, request},
+    };
+
+    fn presented(text: &str) -> PresentedKey {
+        PresentedKey::new(text.as_bytes()).expect("short enough")
+    }
+
+    async fn outcome(it: &TestService, text: &str) -> Outcome {
+        it.service.verifier.verify(presented(text)).await.expect("told").outcome
+    }
+
+    #[tokio::test]
+    async fn a_key_is_hashed_once_and_then_remembered() {
+        let it = TestService::start().await;
+        let (key, text) = it.issue(request("a")).await;
+        let before = it.service.pool.hashed();
+        for _ in 0..3 {
+            assert_eq!(outcome(&it, &text).await, Outcome::Known(Box::new(key.clone())));
+        }
+        assert_eq!(it.service.pool.hashed(), before + 1);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_key_is_never_hashed() {
+        let it = TestService::start().await;
+        let (_, text) = it.issue(request("a")).await;
+        let before = it.service.pool.hashed();
+        for wrong in
+            [&text[1..], &text[..text.len() - 1], &format!("{text}x"), &text.to_lowercase(), "x"]
+        {
+            assert_eq!(outcome(&it, wrong).await, Outcome::Unknown);
+        }
+        assert_eq!(it.service.pool.hashed(), before);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn those_who_come_with_the_same_key_share_one_hash() {
+        let it = Arc::new(TestService::start().await);
+        let (_, text) = it.issue(request("a")).await;
+        let before = it.service.pool.hashed();
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let (it, text) = (Arc::clone(&it), text.clone());
+            tasks.spawn(async move { outcome(&it, &text).await });
+        }
+        assert!(tasks.join_all().await.iter().all(|it| matches!(it, Outcome::Known(_))));
+        assert_eq!(it.service.pool.hashed(), before + 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_counts_only_for_the_hash_it_was_found_right_for() {
+        let it = TestService::start().await;
+        let (_, text) = it.issue(request("a")).await;
+        assert!(matches!(outcome(&it, &text).await, Outcome::Known(_)));
+        let url = format!("sqlite://{}", it.database.path.display());
+        let pool = sqlx::SqlitePool::connect(&url).await.expect("a connection");
+        let replaced = "UPDATE api_keys SET hash = randomblob(32)";
+        sqlx::query(replaced).execute(&pool).await.expect("written");
+        let before = it.service.pool.hashed();
+        assert_eq!(outcome(&it, &text).await, Outcome::Unknown);
+        assert_eq!(it.service.pool.hashed(), before + 1);
+    }
+
+    #[tokio::test]
+    async fn a_change_of_the_row_shows_at_once_though_the_key_is_remembered() {
+        let it = TestService::start().await;
+        let (key, text) = it.issue(request("a")).await;
+        let first = it.service.verifier.verify(presented(&text)).await.expect("told");
+        crate::keys::revoke::revoke(
+            &*it.service.store,
+            &*it.service.clock,
+            key.key_id,
+            None,
+            crate::store::RevokeGuard::Unconditional,
+            &crate::audit::Actor::CommandLine,
+        )
+        .await
+        .expect("revoked");
+        let second = it.service.verifier.verify(presented(&text)).await.expect("told");
+        assert!(matches!(second.outcome, Outcome::Known(key) if !key.is_active));
+        assert_eq!(second.as_of.sequence, first.as_of.sequence + 1);
+    }
+
+    #[tokio::test]
+    async fn a_test_key_is_refused_exactly_where_these_are_switched_off() {
+        for (test_keys, passes) in
+            [(TestKeys::On, true), (TestKeys::Off, false), (TestKeys::RefusedInProduction, false)]
+        {
+            let it = TestService::start_with(test_keys).await;
+            let asked = NewKeyRequest { environment: KeyEnvironment::Test, ..request("a") };
+            let (_, text) = it.issue(asked).await;
+            let outcome = outcome(&it, &text).await;
+            assert_eq!(matches!(outcome, Outcome::Known(_)), passes, "{test_keys:?}");
+            assert_eq!(outcome == Outcome::TestKeyRefused, !passes);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_gone_is_an_error_and_not_an_unknown_key() {
+        let it = TestService::start().await;
+        let (_, text) = it.issue(request("a")).await;
+        it.service.store.close().await;
+        let result = it.service.verifier.verify(presented(&text)).await;
+        assert!(matches!(result, Err(VerifyError::Store(_))), "{result:?}");
+    }
+}

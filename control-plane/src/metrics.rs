@@ -1,0 +1,87 @@
+//! What is measured, under which names. Labels take few values, never a key, an address or a
+//! path that a client chose.
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Requests, by `listener`, `route`, `method` and `status`.
+pub const HTTP_REQUESTS: &str = "keygate_http_requests_total";
+/// How long they took, by `listener` and `route`; long polls are left out.
+pub const HTTP_SECONDS: &str = "keygate_http_request_duration_seconds";
+/// Verifications, by `outcome`.
+pub const VERIFY_SECONDS: &str = "keygate_verify_duration_seconds";
+/// Verifications that needed no hash, because the key had been found right before.
+pub const VERIFY_REMEMBERED: &str = "keygate_verify_remembered_total";
+/// Keys that were hashed.
+pub const HASHES: &str = "keygate_hashes_total";
+/// Keys waiting for a hashing thread.
+pub const HASH_QUEUE_DEPTH: &str = "keygate_hash_queue_depth";
+/// What one hash cost at start.
+pub const HASH_SECONDS: &str = "keygate_hash_seconds";
+/// The sequence of the last change.
+pub const FEED_SEQUENCE: &str = "keygate_feed_sequence";
+/// Filters that wait for changes.
+pub const LONG_POLLS: &str = "keygate_feed_long_polls";
+/// Audit events taken in from filters.
+pub const EVENTS_INGESTED: &str = "keygate_edge_events_total";
+/// Batches of them, by `outcome`.
+pub const EVENT_BATCHES: &str = "keygate_edge_event_batches_total";
+/// The control plane's own audit events that found no room.
+pub const AUDIT_DROPPED: &str = "keygate_audit_events_dropped_total";
+/// Requests turned away because too many were under way, by `listener`.
+pub const SHED: &str = "keygate_http_requests_shed_total";
+/// Open connections, by `listener`.
+pub const CONNECTIONS: &str = "keygate_http_connections";
+
+/// From a tenth of a millisecond, where a remembered key is, to where callers have given up.
+const SECONDS: &[f64] = &[
+    0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0,
+];
+
+/// Installs the recorder of this process.
+///
+/// # Errors
+/// When there is one already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".to_owned()), SECONDS)?
+        .install_recorder()?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_counter!(HTTP_REQUESTS, "Requests by listener, route, method and status");
+    describe_histogram!(HTTP_SECONDS, "Duration of requests, long polls left out");
+    describe_histogram!(VERIFY_SECONDS, "Duration of verifications by outcome");
+    describe_counter!(VERIFY_REMEMBERED, "Verifications that needed no hash");
+    describe_counter!(HASHES, "Keys that were hashed");
+    describe_gauge!(HASH_QUEUE_DEPTH, "Keys waiting for a hashing thread");
+    describe_gauge!(HASH_SECONDS, "Cost of one hash, measured at start");
+    describe_gauge!(FEED_SEQUENCE, "Sequence of the last change");
+    describe_gauge!(LONG_POLLS, "Filters waiting for changes");
+    describe_counter!(EVENTS_INGESTED, "Audit events taken in from filters");
+    describe_counter!(EVENT_BATCHES, "Batches of audit events by outcome");
+    describe_counter!(AUDIT_DROPPED, "Own audit events that found no room");
+    describe_counter!(SHED, "Requests turned away because too many were under way");
+    describe_gauge!(CONNECTIONS, "Open connections by listener");
+}
+
+/// Counts up a gauge while it lives.
+pub struct InFlight(metrics::Gauge);
+
+impl InFlight {
+    /// One more.
+    #[must_use]
+    pub fn enter(gauge: metrics::Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}

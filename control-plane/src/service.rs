@@ -1,0 +1,173 @@
+//! What the two listeners share.
+
+use edge_protocol::{Deployment, EventKind};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use std::{num::NonZeroUsize, sync::Arc};
+use subtle::ConstantTimeEq;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    audit::{AuditEntry, recorder::Recorder},
+    clock::Clock,
+    config::{Config, TestKeys},
+    keys::{
+        digest::DigestKey, issue::Issuer, last_used::LastUsed, pool::HashPool, verify::Verifier,
+    },
+    random::{Random, RandomError},
+    secret_key::{self, SecretKeyFault},
+    store::{Store, StoreError},
+};
+
+/// Why the service cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The secret key is missing or another one.
+    #[error(transparent)]
+    SecretKey(#[from] SecretKeyFault),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// No threads to hash on.
+    #[error("the hashing threads cannot be started: {0}")]
+    Threads(#[from] std::io::Error),
+}
+
+/// What filters have to show. Only a digest is kept, which also makes the comparison one of equal
+/// lengths.
+pub struct EdgeToken(Option<[u8; 32]>);
+
+/// What came of showing a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// The right one.
+    Right,
+    /// Another one.
+    Wrong,
+    /// There is none that would be right.
+    NoneSet,
+}
+
+impl EdgeToken {
+    /// Keeps the token, if one is set.
+    #[must_use]
+    pub fn new(token: Option<&SecretString>) -> Self {
+        Self(token.map(|token| Sha256::digest(token.expose_secret()).into()))
+    }
+
+    /// Compares, in constant time.
+    #[must_use]
+    pub fn check(&self, shown: &[u8]) -> Shown {
+        let Some(expected) = &self.0 else {
+            return Shown::NoneSet;
+        };
+        let shown: [u8; 32] = Sha256::digest(shown).into();
+        if shown.ct_eq(expected).into() { Shown::Right } else { Shown::Wrong }
+    }
+}
+
+/// Where randomness, time and keys come from, and who ends the service.
+pub struct Surroundings {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// How many threads hash.
+    pub hash_threads: NonZeroUsize,
+    /// Cancelled when the service ends.
+    pub stop: CancellationToken,
+}
+
+/// The service behind both listeners.
+pub struct Service {
+    /// What kind of deployment this is.
+    pub environment: Deployment,
+    /// Whether keys of the test environment pass.
+    pub test_keys: bool,
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness, here for names of requests.
+    pub random: Arc<dyn Random>,
+    /// Verifies keys.
+    pub verifier: Verifier,
+    /// Issues keys.
+    pub issuer: Issuer,
+    /// Where keys are hashed.
+    pub pool: Arc<HashPool>,
+    /// Writes the control plane's own events.
+    pub recorder: Recorder,
+    /// Notes uses of keys.
+    pub last_used: LastUsed,
+    /// What filters have to show.
+    pub edge_token: EdgeToken,
+    /// Cancelled when the service ends.
+    pub stop: CancellationToken,
+}
+
+impl Service {
+    /// Puts the service together; nothing runs yet.
+    ///
+    /// # Errors
+    /// As [`ServiceError`] says.
+    pub async fn new(
+        config: &Config,
+        test_keys: TestKeys,
+        edge_token: Option<&SecretString>,
+        around: Surroundings,
+    ) -> Result<Self, ServiceError> {
+        let Surroundings { store, clock, random, hash_threads, stop } = around;
+        let lookup = secret_key::lookup_key(config, &*store, &*random).await?;
+        let lookup = DigestKey::new(lookup.expose());
+        let pool = Arc::new(HashPool::start(hash_threads)?);
+        if test_keys == TestKeys::RefusedInProduction {
+            report_test_keys(&*store, &*clock).await?;
+        }
+        let test_keys = test_keys == TestKeys::On;
+        let policy = config.policy.clone();
+        Ok(Self {
+            environment: config.environment,
+            test_keys,
+            verifier: Verifier::new(
+                Arc::clone(&store),
+                policy.clone(),
+                lookup.clone(),
+                Arc::clone(&pool),
+                test_keys,
+                &*random,
+            )?,
+            issuer: Issuer {
+                store: Arc::clone(&store),
+                policy,
+                lookup,
+                pool: Arc::clone(&pool),
+                clock: Arc::clone(&clock),
+                random: Arc::clone(&random),
+            },
+            recorder: Recorder::new(Arc::clone(&store), Arc::clone(&clock)),
+            last_used: LastUsed::default(),
+            edge_token: EdgeToken::new(edge_token),
+            store,
+            clock,
+            random,
+            pool,
+            stop,
+        })
+    }
+}
+
+async fn report_test_keys(store: &dyn Store, clock: &dyn Clock) -> Result<(), StoreError> {
+    let entry = AuditEntry::of(
+        EventKind::SecurityViolation,
+        clock.now(),
+        "reason=test_keys_enabled_in_production setting=KEYGATE_ENABLE_TEST_API_KEYS test_keys=disabled",
+    );
+    entry.log();
+    store.append(&[entry]).await
+}

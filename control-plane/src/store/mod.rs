@@ -1,0 +1,269 @@
+//! What must be durable, behind traits.
+//!
+//! A method is one unit of work: it happens as a whole, with its audit entry and its place in the
+//! change feed, or not at all. A backend implements the four traits, passes
+//! [`conformance`](self::conformance), and is opened by [`open`].
+
+#[cfg(test)]
+pub mod conformance;
+pub mod cursor;
+pub mod sqlite;
+
+use async_trait::async_trait;
+use edge_protocol::{Change, EventKind, Position};
+use jiff::Timestamp;
+use key_policy::KeyId;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+use crate::{
+    audit::{AuditEntry, AuditRow},
+    config::DatabaseUrl,
+    keys::{Key, StoredKey, digest::LookupDigest},
+};
+use cursor::KeyCursor;
+
+/// The database could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database's own word.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// A row that this program could not have written.
+    #[error("the database holds a value that cannot be right: {0}")]
+    Corrupt(String),
+}
+
+/// A key's row, and where the feed stood when it was read.
+#[derive(Clone, Debug)]
+pub struct Lookup {
+    /// The feed's position, of the same snapshot as the row: every change up to it is in the row,
+    /// no later one is.
+    pub as_of: Position,
+    /// The key, if there is one.
+    pub found: Option<StoredKey>,
+}
+
+/// A condition on revoking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevokeGuard {
+    /// None: the caller can make new admin keys by other means.
+    Unconditional,
+    /// One usable admin key must remain.
+    KeepOneAdmin {
+        /// Whether keys of the test environment are usable here.
+        test_keys: bool,
+    },
+}
+
+/// What came of revoking.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Revocation {
+    /// The key is revoked now.
+    Revoked(Key),
+    /// It already was; nothing was changed or logged.
+    AlreadyRevoked(Key),
+    /// There is no such key.
+    NotFound,
+    /// It is the last usable admin key, and was to be kept.
+    LastAdmin,
+}
+
+/// What revoking takes.
+#[derive(Clone, Debug)]
+pub struct RevokeRequest {
+    /// Which key.
+    pub key_id: KeyId,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: Option<String>,
+    /// On what condition.
+    pub guard: RevokeGuard,
+}
+
+/// Keys.
+#[async_trait]
+pub trait KeyStore: Send + Sync {
+    /// Adds a key, with its audit entry and its change.
+    async fn add_key(&self, key: &StoredKey, audit: &AuditEntry) -> Result<(), StoreError>;
+
+    /// Revokes a key, with its audit entry and its change.
+    async fn revoke_key(
+        &self,
+        request: &RevokeRequest,
+        audit: &AuditEntry,
+    ) -> Result<Revocation, StoreError>;
+
+    /// The key of that public name.
+    async fn key(&self, key_id: KeyId) -> Result<Option<Key>, StoreError>;
+
+    /// The key of that digest. One index look-up.
+    async fn look_up(&self, digest: &LookupDigest) -> Result<Lookup, StoreError>;
+
+    /// Keys, newest first, from after `after` on.
+    async fn keys(&self, after: Option<KeyCursor>, limit: u32) -> Result<Vec<Key>, StoreError>;
+
+    /// Sets `last_used_at` where that moves it forward.
+    async fn touch(&self, used: &[(KeyId, Timestamp)]) -> Result<(), StoreError>;
+}
+
+/// Which audit rows are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Only this kind.
+    pub event: Option<EventKind>,
+    /// Only about this key.
+    pub key_id: Option<KeyId>,
+    /// Only rows with a smaller id than this.
+    pub before: Option<i64>,
+}
+
+/// What came of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchOutcome {
+    /// It is stored now.
+    Stored,
+    /// It was stored before; nothing was added.
+    Repeated,
+}
+
+/// The audit log.
+#[async_trait]
+pub trait AuditStore: Send + Sync {
+    /// Adds the control plane's own entries.
+    async fn append(&self, entries: &[AuditEntry]) -> Result<(), StoreError>;
+
+    /// Adds a filter's batch, once.
+    async fn append_batch(
+        &self,
+        source: &str,
+        batch: u64,
+        at: Timestamp,
+        entries: &[AuditEntry],
+    ) -> Result<BatchOutcome, StoreError>;
+
+    /// Rows, newest first.
+    async fn audit_rows(
+        &self,
+        filter: &AuditFilter,
+        limit: u32,
+    ) -> Result<Vec<AuditRow>, StoreError>;
+}
+
+/// Changes after a position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// These, oldest first; empty: none.
+    Since(Vec<Change>),
+    /// They cannot be told any more, or that position has never been.
+    Unknown,
+}
+
+/// The change feed.
+#[async_trait]
+pub trait ChangeFeed: Send + Sync {
+    /// Where the feed stands.
+    async fn position(&self) -> Result<Position, StoreError>;
+
+    /// At most `limit` changes after `since`, and where the feed stands, of one snapshot.
+    async fn changes(&self, since: u64, limit: u32) -> Result<(Position, Changes), StoreError>;
+
+    /// The sequence of the last change that this process knows of. It is told of its own changes
+    /// as they are committed, of others' by [`ChangeFeed::refresh`].
+    fn watch(&self) -> watch::Receiver<u64>;
+
+    /// Looks for changes that other processes have made.
+    async fn refresh(&self) -> Result<(), StoreError>;
+}
+
+/// Small facts about the database.
+#[async_trait]
+pub trait SettingsStore: Send + Sync {
+    /// The setting's value.
+    async fn setting(&self, name: &str) -> Result<Option<String>, StoreError>;
+
+    /// Sets it if it has no value yet; gives the value it has then.
+    async fn setting_or_insert(&self, name: &str, value: &str) -> Result<String, StoreError>;
+
+    /// Whether the database answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Ends all connections, when what is under way is done.
+    async fn close(&self);
+}
+
+/// All that a backend does.
+pub trait Store: KeyStore + AuditStore + ChangeFeed + SettingsStore + 'static {}
+
+impl<T: KeyStore + AuditStore + ChangeFeed + SettingsStore + 'static> Store for T {}
+
+/// Why a database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is none.
+    #[error(
+        "there is no database at {0}; `keygate migrate` (or `keygate serve --migrate`) makes it"
+    )]
+    Missing(String),
+    /// It cannot be reached.
+    #[error("the database {url} cannot be opened: {source}")]
+    Unreachable {
+        /// Where it should be.
+        url: String,
+        /// Why.
+        source: sqlx::Error,
+    },
+    /// Its tables are older than this program.
+    #[error(
+        "the database {url} lacks {pending} migration(s); run `keygate migrate`, or `keygate serve --migrate`"
+    )]
+    Pending {
+        /// Where it is.
+        url: String,
+        /// How many.
+        pending: usize,
+    },
+    /// Its tables are newer than this program, or not its own.
+    #[error(
+        "the database {url} has migrations that this version does not know ({detail}); use the version that made them"
+    )]
+    Foreign {
+        /// Where it is.
+        url: String,
+        /// Which.
+        detail: String,
+    },
+    /// A migration failed; the database is as it was before.
+    #[error("migrating {url}: {source}")]
+    Migration {
+        /// Where it is.
+        url: String,
+        /// Why.
+        source: sqlx::migrate::MigrateError,
+    },
+    /// What it holds cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Opens the database, which must be there and up to date.
+///
+/// # Errors
+/// As [`OpenError`] says.
+pub async fn open(url: &DatabaseUrl) -> Result<Arc<dyn Store>, OpenError> {
+    match url {
+        DatabaseUrl::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(path).await?)),
+    }
+}
+
+/// Makes the database if it is not there, and brings its tables up to date. Gives the number of
+/// migrations that were run.
+///
+/// # Errors
+/// As [`OpenError`] says.
+pub async fn migrate(url: &DatabaseUrl) -> Result<usize, OpenError> {
+    match url {
+        DatabaseUrl::Sqlite(path) => sqlite::schema::migrate(path).await,
+    }
+}

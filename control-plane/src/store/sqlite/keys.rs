@@ -1,0 +1,206 @@
+//! Keys on `SQLite`.
+
+use async_trait::async_trait;
+use edge_protocol::ChangeKind;
+use jiff::Timestamp;
+use key_policy::KeyId;
+use sqlx::{Row, Sqlite, SqliteConnection, Transaction};
+
+use super::{
+    SqliteStore, StoreError, audit, feed,
+    row::{self, key_columns},
+};
+use crate::{
+    audit::{AuditEntry, OWN_SOURCE},
+    keys::{Key, StoredKey, digest::LookupDigest},
+    store::{KeyStore, Lookup, Revocation, RevokeGuard, RevokeRequest, cursor::KeyCursor},
+};
+
+fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+async fn insert(connection: &mut SqliteConnection, stored: &StoredKey) -> Result<(), StoreError> {
+    let StoredKey { key, lookup, secret } = stored;
+    sqlx::query(
+        "INSERT INTO api_keys
+            (key_id, lookup, hash_algorithm, hash_iterations, hash_salt, hash, name, description,
+             owner, scope, environment, is_active, allowed_ips, rate_limit, metadata, created_at_ms,
+             expires_at_ms, last_used_at_ms, revoked_at_ms, revoked_reason)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(key.key_id.to_string())
+    .bind(lookup.as_slice())
+    .bind(secret.recipe.algorithm().as_str())
+    .bind(secret.recipe.iterations())
+    .bind(secret.recipe.salt().as_slice())
+    .bind(secret.digest.as_slice())
+    .bind(&key.name)
+    .bind(&key.description)
+    .bind(&key.owner)
+    .bind(key.scope.as_str())
+    .bind(key.environment.as_str())
+    .bind(key.is_active)
+    .bind(to_json(&key.allowed_ips)?)
+    .bind(key.rate_limit.as_ref().map(to_json).transpose()?)
+    .bind(to_json(&key.metadata)?)
+    .bind(key.created_at.as_millisecond())
+    .bind(key.expires_at.map(Timestamp::as_millisecond))
+    .bind(key.last_used_at.map(Timestamp::as_millisecond))
+    .bind(key.revoked_at.map(Timestamp::as_millisecond))
+    .bind(&key.revoked_reason)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn find(connection: &mut SqliteConnection, key_id: KeyId) -> Result<Option<Key>, StoreError> {
+    sqlx::query(concat!("SELECT ", key_columns!(), " FROM api_keys WHERE key_id = ?"))
+        .bind(key_id.to_string())
+        .fetch_optional(connection)
+        .await?
+        .map(|row| row::key(&row))
+        .transpose()
+}
+
+/// Whether an admin key other than this one could still be used.
+async fn another_admin(
+    connection: &mut SqliteConnection,
+    request: &RevokeRequest,
+    test_keys: bool,
+) -> Result<bool, StoreError> {
+    let others: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM api_keys
+         WHERE scope = 'admin' AND is_active = 1 AND key_id <> ?
+           AND (expires_at_ms IS NULL OR expires_at_ms > ?) AND (environment = 'live' OR ?)",
+    )
+    .bind(request.key_id.to_string())
+    .bind(request.at.as_millisecond())
+    .bind(test_keys)
+    .fetch_one(connection)
+    .await?;
+    Ok(others > 0)
+}
+
+impl SqliteStore {
+    /// Ends a unit of work: its audit entry, its place in the feed, the commit, and the news.
+    async fn commit(
+        &self,
+        mut transaction: Transaction<'static, Sqlite>,
+        key_id: KeyId,
+        kind: ChangeKind,
+        at: Timestamp,
+        entry: &AuditEntry,
+    ) -> Result<(), StoreError> {
+        audit::insert(&mut transaction, OWN_SOURCE, None, std::slice::from_ref(entry)).await?;
+        let sequence = feed::append(&mut transaction, key_id, kind, at).await?;
+        transaction.commit().await?;
+        self.publish(sequence);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl KeyStore for SqliteStore {
+    async fn add_key(&self, key: &StoredKey, audit: &AuditEntry) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        insert(&mut transaction, key).await?;
+        self.commit(transaction, key.key.key_id, ChangeKind::Created, key.key.created_at, audit)
+            .await
+    }
+
+    async fn revoke_key(
+        &self,
+        request: &RevokeRequest,
+        audit: &AuditEntry,
+    ) -> Result<Revocation, StoreError> {
+        let mut transaction = self.begin().await?;
+        let Some(mut key) = find(&mut transaction, request.key_id).await? else {
+            return Ok(Revocation::NotFound);
+        };
+        if key.revoked_at.is_some() {
+            return Ok(Revocation::AlreadyRevoked(key));
+        }
+        if let RevokeGuard::KeepOneAdmin { test_keys } = request.guard
+            && key.scope == edge_protocol::Scope::Admin
+            && key.is_usable(request.at)
+            && !another_admin(&mut transaction, request, test_keys).await?
+        {
+            return Ok(Revocation::LastAdmin);
+        }
+        let done = sqlx::query(
+            "UPDATE api_keys SET is_active = 0, revoked_at_ms = ?, revoked_reason = ?
+             WHERE key_id = ? AND revoked_at_ms IS NULL",
+        )
+        .bind(request.at.as_millisecond())
+        .bind(&request.reason)
+        .bind(request.key_id.to_string())
+        .execute(&mut *transaction)
+        .await?;
+        if done.rows_affected() != 1 {
+            return Err(StoreError::Corrupt(format!(
+                "{} rows were revoked at once",
+                done.rows_affected()
+            )));
+        }
+        self.commit(transaction, request.key_id, ChangeKind::Revoked, request.at, audit).await?;
+        key.is_active = false;
+        key.revoked_at = Some(request.at);
+        key.revoked_reason.clone_from(&request.reason);
+        Ok(Revocation::Revoked(key))
+    }
+
+    async fn key(&self, key_id: KeyId) -> Result<Option<Key>, StoreError> {
+        find(&mut *self.readers.acquire().await?, key_id).await
+    }
+
+    async fn look_up(&self, digest: &LookupDigest) -> Result<Lookup, StoreError> {
+        // One statement is one snapshot: the position and the row belong together.
+        let row = sqlx::query(concat!(
+            "SELECT feed.sequence, lookup, hash_algorithm, hash_iterations, hash_salt, hash, ",
+            key_columns!(),
+            " FROM (SELECT coalesce(max(sequence), 0) AS sequence FROM change_log) AS feed
+             LEFT JOIN api_keys ON lookup = ?"
+        ))
+        .bind(digest.as_slice())
+        .fetch_one(&self.readers)
+        .await?;
+        let as_of = self.position_at(row::unsigned(row.try_get("sequence")?, "sequence")?);
+        let missing = row.try_get::<Option<&str>, _>("key_id")?.is_none();
+        let found = if missing { None } else { Some(row::stored_key(&row)?) };
+        Ok(Lookup { as_of, found })
+    }
+
+    async fn keys(&self, after: Option<KeyCursor>, limit: u32) -> Result<Vec<Key>, StoreError> {
+        let query = match after {
+            None => sqlx::query(concat!(
+                "SELECT ",
+                key_columns!(),
+                " FROM api_keys ORDER BY created_at_ms DESC, key_id DESC LIMIT ?"
+            )),
+            Some(cursor) => sqlx::query(concat!(
+                "SELECT ",
+                key_columns!(),
+                " FROM api_keys WHERE (created_at_ms, key_id) < (?, ?)
+                 ORDER BY created_at_ms DESC, key_id DESC LIMIT ?"
+            ))
+            .bind(cursor.created_at.as_millisecond())
+            .bind(cursor.key_id.to_string()),
+        };
+        query.bind(limit).fetch_all(&self.readers).await?.iter().map(row::key).collect()
+    }
+
+    async fn touch(&self, used: &[(KeyId, Timestamp)]) -> Result<(), StoreError> {
+        let used: Vec<_> =
+            used.iter().map(|(key_id, at)| (key_id.to_string(), at.as_millisecond())).collect();
+        sqlx::query(
+            "UPDATE api_keys SET last_used_at_ms = used.at_ms
+             FROM (SELECT value ->> 0 AS key_id, max(value ->> 1) AS at_ms FROM json_each(?) GROUP BY 1) AS used
+             WHERE api_keys.key_id = used.key_id AND coalesce(last_used_at_ms < used.at_ms, 1)",
+        )
+        .bind(to_json(&used)?)
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+}

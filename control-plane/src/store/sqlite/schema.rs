@@ -1,0 +1,83 @@
+//! The tables: whether they are up to date, and bringing them there.
+
+use sqlx::{SqlitePool, migrate::Migrator, sqlite::SqlitePoolOptions};
+use std::{collections::HashMap, path::Path};
+
+use super::{OpenError, StoreError, display, options};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+
+/// Makes the file if it is not there, and runs the migrations that it lacks.
+///
+/// # Errors
+/// As [`OpenError`] says.
+pub async fn migrate(path: &Path) -> Result<usize, OpenError> {
+    let url = display(path);
+    create_private(path)
+        .map_err(|source| OpenError::Unreachable { url: url.clone(), source: source.into() })?;
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .connect_with(options(path))
+        .await
+        .map_err(|source| OpenError::Unreachable { url: url.clone(), source })?;
+    let missing = pending(&pool, &url).await?;
+    if missing > 0
+        && let Err(source) = MIGRATIONS.run(&pool).await
+        // Another process may have run the same ones between our look and our work.
+        && pending(&pool, &url).await? > 0
+    {
+        return Err(OpenError::Migration { url, source });
+    }
+    pool.close().await;
+    Ok(missing)
+}
+
+/// Refuses a database that lacks migrations or has others.
+pub(super) async fn require_current(pool: &SqlitePool, url: &str) -> Result<(), OpenError> {
+    match pending(pool, url).await? {
+        0 => Ok(()),
+        pending => Err(OpenError::Pending { url: url.to_owned(), pending }),
+    }
+}
+
+async fn pending(pool: &SqlitePool, url: &str) -> Result<usize, OpenError> {
+    let mut applied = applied(pool).await?;
+    let foreign = |detail: String| OpenError::Foreign { url: url.to_owned(), detail };
+    let mut pending = 0;
+    for migration in MIGRATIONS.iter() {
+        match applied.remove(&migration.version) {
+            None => pending += 1,
+            Some(checksum) if checksum == *migration.checksum => {}
+            Some(_) => return Err(foreign(format!("{} differs", migration.version))),
+        }
+    }
+    match applied.keys().max() {
+        Some(version) => Err(foreign(version.to_string())),
+        None => Ok(pending),
+    }
+}
+
+async fn applied(pool: &SqlitePool) -> Result<HashMap<i64, Vec<u8>>, StoreError> {
+    let tables: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations'",
+    )
+    .fetch_one(pool)
+    .await?;
+    if tables == 0 {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success")
+            .fetch_all(pool)
+            .await?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Makes the file for its owner's eyes only; `SQLite` gives its companions the same mode.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
+}

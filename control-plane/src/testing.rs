@@ -1,0 +1,186 @@
+//! A service on a database of its own, for tests: the real store, a clock that stands still.
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    http::{HeaderMap, Request, StatusCode},
+    response::Response,
+};
+use edge_protocol::{Deployment, KeyEnvironment, Scope};
+use jiff::Timestamp;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use secrecy::{ExposeSecret, SecretString};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::{
+    admin,
+    audit::Actor,
+    clock::testing::ManualClock,
+    config::{Config, DatabaseUrl, SecretKey, TestKeys},
+    edge,
+    http::Peer,
+    keys::{Key, issue::IssuedKey, new_key::NewKeyRequest},
+    random::SystemRandom,
+    service::{Service, Surroundings},
+    store::{self, AuditFilter, Store},
+};
+
+pub(crate) const EDGE_TOKEN: &str = "an edge token, long enough";
+pub(crate) const START: &str = "2026-11-25T12:00:00Z";
+
+/// A database with its tables, in a folder that goes away with it.
+pub(crate) struct Database {
+    pub(crate) folder: TempDir,
+    pub(crate) path: PathBuf,
+}
+
+impl Database {
+    pub(crate) async fn new() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let path = folder.path().join("keygate.db");
+        store::migrate(&DatabaseUrl::Sqlite(path.clone())).await.expect("migrations");
+        Self { folder, path }
+    }
+
+    pub(crate) async fn open(&self) -> Arc<dyn Store> {
+        store::open(&DatabaseUrl::Sqlite(self.path.clone())).await.expect("a store")
+    }
+}
+
+pub(crate) fn config(database: &Database, environment: Deployment) -> Config {
+    Config {
+        database: DatabaseUrl::Sqlite(database.path.clone()),
+        environment,
+        secret_key: Some(SecretKey::from_random([0x5c; 32])),
+        policy: key_policy::Policy::default(),
+    }
+}
+
+pub(crate) struct TestService {
+    pub(crate) database: Database,
+    pub(crate) service: Arc<Service>,
+    pub(crate) clock: ManualClock,
+    pub(crate) admin: Router,
+    pub(crate) edge: Router,
+    tasks: JoinSet<()>,
+}
+
+impl TestService {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(TestKeys::Off).await
+    }
+
+    pub(crate) async fn start_with(test_keys: TestKeys) -> Self {
+        let database = Database::new().await;
+        let clock = ManualClock::at(START);
+        let around = Surroundings {
+            store: database.open().await,
+            clock: Arc::new(clock.clone()),
+            random: Arc::new(SystemRandom),
+            hash_threads: NonZeroUsize::MIN,
+            stop: CancellationToken::new(),
+        };
+        let config = config(&database, Deployment::Production);
+        let token = SecretString::from(EDGE_TOKEN);
+        let service =
+            Service::new(&config, test_keys, Some(&token), around).await.expect("a service");
+        let service = Arc::new(service);
+        let mut tasks = JoinSet::new();
+        let recording = Arc::clone(&service);
+        tasks.spawn(async move { recording.recorder.run(recording.stop.clone()).await });
+        let prometheus = PrometheusBuilder::new().build_recorder().handle();
+        let (admin, edge) = (admin::router(&service, prometheus), edge::router(&service));
+        Self { database, service, clock, admin, edge, tasks }
+    }
+
+    /// Ends the background tasks, which write what is left.
+    pub(crate) async fn stop(mut self) -> Database {
+        self.service.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        self.service.store.close().await;
+        self.database
+    }
+
+    pub(crate) async fn issue(&self, request: NewKeyRequest) -> (Key, String) {
+        use crate::clock::Clock;
+        let new = request.check(self.clock.now()).expect("valid");
+        let IssuedKey { key, api_key } =
+            self.service.issuer.issue(new, &Actor::CommandLine).await.expect("a key");
+        (key, api_key.expose_secret().to_owned())
+    }
+
+    pub(crate) async fn issue_admin(&self) -> (Key, String) {
+        self.issue(NewKeyRequest { scope: Scope::Admin, ..request("admin") }).await
+    }
+
+    /// Names and details of the audit log, oldest first.
+    pub(crate) async fn audit(&self) -> Vec<(String, String)> {
+        let rows =
+            self.service.store.audit_rows(&AuditFilter::default(), 1000).await.expect("rows");
+        let mut events: Vec<_> = rows
+            .into_iter()
+            .map(|row| (row.entry.event.kind.to_string(), row.entry.event.details))
+            .collect();
+        events.reverse();
+        events
+    }
+}
+
+/// A request for a key with that name and nothing else.
+pub(crate) fn request(name: &str) -> NewKeyRequest {
+    NewKeyRequest {
+        name: name.to_owned(),
+        description: None,
+        owner: None,
+        scope: Scope::Read,
+        environment: KeyEnvironment::Live,
+        allowed_ips: None,
+        rate_limit: None,
+        metadata: None,
+        expires_at: None,
+    }
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{self:?} is no JSON"))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("text"))
+    }
+
+    /// Status and code of a problem.
+    pub(crate) fn problem(&self) -> (u16, String) {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        let body = self.json();
+        assert_eq!(body["status"], self.status.as_u16());
+        assert!(body["instance"].as_str().is_some_and(|it| it.starts_with("urn:keygate:request:")));
+        (self.status.as_u16(), body["code"].as_str().expect("a code").to_owned())
+    }
+}
+
+pub(crate) async fn send(router: &Router, mut request: Request<Body>) -> Answer {
+    let peer: SocketAddr = "192.0.2.7:55555".parse().expect("an address");
+    request.extensions_mut().insert(Peer(peer));
+    let response: Response = router.clone().oneshot(request).await.expect("infallible");
+    let (parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.expect("a body");
+    Answer { status: parts.status, headers: parts.headers, body }
+}
+
+pub(crate) fn at(text: &str) -> Timestamp {
+    text.parse().expect("a timestamp")
+}

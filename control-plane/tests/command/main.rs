@@ -1,0 +1,10 @@
+//! The `keygate` command as its users meet it: the real binary, on databases of its own.
+
+#![expect(clippy::disallowed_methods, reason = "these tests watch real processes, in real time")]
+
+#[cfg(test)]
+mod command_line;
+#[cfg(test)]
+mod process;
+#[cfg(test)]
+mod service;
