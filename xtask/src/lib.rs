@@ -1,1 +1,17 @@
-//! Placeholder.
+//! Every development task of Keygate, as `cargo xtask …`; and, for the end-to-end tests, what
+//! starts a whole Keygate or a part of it ([`stack`]).
+
+pub mod cache;
+pub mod cli;
+pub mod edge_config;
+pub mod envoy;
+pub mod interrupt;
+pub mod private_file;
+pub mod probe;
+pub mod process;
+pub mod progress;
+pub mod stack;
+mod up;
+pub mod wait;
+pub mod wasm;
+pub mod workspace;

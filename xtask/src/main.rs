@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! The `cargo xtask` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    xtask::cli::main()
+}

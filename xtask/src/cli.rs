@@ -1,0 +1,62 @@
+//! The command line.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::interrupt::{self, Interrupted};
+use crate::up::{self, Up};
+use crate::wasm::{self, Variant};
+
+/// As a shell ends a command that Ctrl-C has ended.
+const INTERRUPTED: u8 = 130;
+
+/// Keygate's development tasks
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run a whole Keygate on this machine: control plane, Envoy with the filter, an upstream
+    Up(Up),
+    /// Build the filter: `target/keygate_filter.wasm`
+    Wasm {
+        /// Build the variant that traps when told to, for tests: `target/keygate_filter_trap.wasm`
+        #[arg(long)]
+        trap: bool,
+    },
+}
+
+/// Runs the task that the command line names.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match interrupt::listen().and_then(|()| run(cli.task)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Interrupted>() => {
+            eprintln!("interrupted");
+            ExitCode::from(INTERRUPTED)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
+        Task::Up(options) => up::run(&options),
+        Task::Wasm { trap } => wasm::build(if trap {
+            Variant::Trap
+        } else {
+            Variant::Product
+        })
+        .map(drop),
+    }
+}

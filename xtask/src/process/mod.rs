@@ -1,0 +1,9 @@
+//! Child processes: started, watched and ended without leaving one behind.
+
+mod managed;
+mod run;
+mod spawner;
+
+pub use managed::{ManagedProcess, ProcessSpec};
+pub use run::{capture, run, succeeds};
+pub use spawner::spawn;

@@ -1,0 +1,103 @@
+//! Commands that run to their end.
+
+use std::io::Read;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::spawn;
+use crate::interrupt;
+
+const POLL: Duration = Duration::from_millis(50);
+
+/// Runs a command that shows its own output, and fails when it fails.
+///
+/// # Errors
+/// When it cannot be started, ends with another code than 0, or the tool is interrupted (the
+/// command is then ended too).
+pub fn run(mut command: Command) -> Result<()> {
+    command.stdin(Stdio::null());
+    let name = describe(&command);
+    let status = finish(&mut spawn(command)?)?;
+    if !status.success() {
+        bail!("{name} failed ({status})");
+    }
+    Ok(())
+}
+
+/// Runs a command and returns what it printed; its standard error is part of the error.
+///
+/// # Errors
+/// As [`run`].
+pub fn capture(mut command: Command) -> Result<String> {
+    let name = describe(&command);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = spawn(command)?;
+    let output = reader(child.stdout.take());
+    let errors = reader(child.stderr.take());
+    let status = finish(&mut child)?;
+    let output = output.join().unwrap_or_default();
+    let errors = errors.join().unwrap_or_default();
+    if !status.success() {
+        let said = if errors.trim().is_empty() {
+            output.trim()
+        } else {
+            errors.trim()
+        };
+        bail!("{name} failed ({status}): {said}");
+    }
+    Ok(output)
+}
+
+/// Whether a command can be run and ends well, its output unseen.
+#[must_use]
+pub fn succeeds(mut command: Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn reader(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            let _ = pipe.read_to_end(&mut bytes);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+fn finish(child: &mut Child) -> Result<ExitStatus> {
+    loop {
+        if let Some(status) = child.try_wait().context("cannot wait for a child")? {
+            return Ok(status);
+        }
+        if interrupt::requested() {
+            if let Some(group) = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)) {
+                let _ = kill_process_group(group, Signal::TERM);
+            }
+            let _ = child.wait();
+            bail!(interrupt::Interrupted);
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+fn describe(command: &Command) -> String {
+    let program = std::path::Path::new(command.get_program());
+    let mut words = vec![
+        program
+            .file_name()
+            .unwrap_or(program.as_os_str())
+            .to_string_lossy(),
+    ];
+    words.extend(command.get_args().map(|word| word.to_string_lossy()));
+    words.join(" ")
+}

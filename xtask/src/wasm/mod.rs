@@ -1,0 +1,95 @@
+//! `cargo xtask wasm`: the filter as the module that Envoy loads.
+
+mod finish;
+mod toolchain;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+pub use finish::finish;
+pub use toolchain::{TARGET, Toolchain};
+
+use crate::{cache, process, progress, workspace};
+
+/// The profile of the workspace's manifest that is made for the filter.
+const PROFILE: &str = "wasm";
+
+/// Which filter to build.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Variant {
+    /// The filter.
+    #[default]
+    Product,
+    /// One that traps when told to, for the tests of the failure policy.
+    Trap,
+}
+
+impl Variant {
+    fn file_name(self) -> &'static str {
+        match self {
+            Self::Product => "keygate_filter.wasm",
+            Self::Trap => "keygate_filter_trap.wasm",
+        }
+    }
+}
+
+/// Where the built module is.
+///
+/// # Errors
+/// When cargo does not tell its target folder.
+pub fn path(variant: Variant) -> Result<PathBuf> {
+    Ok(workspace::target_dir()?.join(variant.file_name()))
+}
+
+/// Builds the module and returns its path. Cargo skips what has not changed.
+///
+/// # Errors
+/// When there is no compiler for WebAssembly, the build fails, or the module is not one that
+/// Envoy could run.
+pub fn build(variant: Variant) -> Result<PathBuf> {
+    let toolchain = Toolchain::find()?;
+    let target = workspace::target_dir()?;
+    fs::create_dir_all(&target)?;
+    // Both variants leave cargo under one name.
+    let _lock = cache::lock(&target, "keygate_filter")?;
+    progress::step(match variant {
+        Variant::Product => "building the filter (WebAssembly)",
+        Variant::Trap => "building the filter that traps (WebAssembly)",
+    });
+    let mut cargo = toolchain.build()?;
+    cargo.args(["-p", "filter", "--profile", PROFILE]);
+    if variant == Variant::Trap {
+        cargo.args(["--features", "trap"]);
+    }
+    process::run(cargo)?;
+
+    let compiled = toolchain
+        .target_dir()?
+        .join(TARGET)
+        .join(PROFILE)
+        .join("keygate_filter.wasm");
+    let bytes =
+        fs::read(&compiled).with_context(|| format!("cannot read {}", compiled.display()))?;
+    let finished = finish(&bytes)?;
+    let path = path(variant)?;
+    write_if_new(&path, &finished)?;
+    progress::note(&format!(
+        "{} ({} KiB, {} KiB as compiled)",
+        path.display(),
+        finished.len().div_ceil(1024),
+        bytes.len().div_ceil(1024)
+    ));
+    Ok(path)
+}
+
+/// A running Envoy may have the file open: never half a file, and no new one without need.
+fn write_if_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    let part = path.with_extension(format!("part-{}", std::process::id()));
+    fs::write(&part, bytes).with_context(|| format!("cannot write {}", part.display()))?;
+    fs::rename(&part, path).with_context(|| format!("cannot write {}", path.display()))
+}
