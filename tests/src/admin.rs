@@ -1,0 +1,134 @@
+//! The control plane's admin API and its metrics, as an administrator sees them.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::http::{Answer, Request};
+use crate::keys::Key;
+
+/// An administrator.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    server: SocketAddr,
+    key: String,
+}
+
+impl Admin {
+    pub(crate) fn new(server: SocketAddr, key: &str) -> Self {
+        Self { server, key: key.to_owned() }
+    }
+
+    /// Any call, still without a key: `admin.request("GET", "/health").send()`.
+    pub fn request(&self, method: &str, path: &str) -> Request {
+        Request::new(self.server, method, path)
+    }
+
+    /// Makes a key; `fields` as in the API, `name` may be left out.
+    #[must_use]
+    pub fn create_key(&self, mut fields: Value) -> Key {
+        let fields_mut = fields.as_object_mut().expect("fields of a key are an object");
+        fields_mut.entry("name").or_insert_with(|| json!("of a test"));
+        let answer = self.call("POST", "/api/v1/admin/api-keys/", Some(&fields));
+        assert_eq!(answer.status, 201, "{fields} was refused: {answer:?}");
+        Key::read(answer.json())
+    }
+
+    /// A key of this scope, and nothing else said of it.
+    #[must_use]
+    pub fn key_of_scope(&self, scope: &str) -> Key {
+        self.create_key(json!({"scope": scope}))
+    }
+
+    /// What is known of a key.
+    #[must_use]
+    pub fn get_key(&self, id: &str) -> Value {
+        self.call("GET", &format!("/api/v1/admin/api-keys/{id}"), None).json()
+    }
+
+    /// Ends a key.
+    pub fn revoke(&self, id: &str) {
+        let answer = self.call("DELETE", &format!("/api/v1/admin/api-keys/{id}"), None);
+        assert!((200..300).contains(&answer.status), "{id} was not revoked: {answer:?}");
+    }
+
+    /// All keys, newest first.
+    #[must_use]
+    pub fn keys(&self) -> Vec<Value> {
+        self.pages("/api/v1/admin/api-keys/")
+    }
+
+    /// The whole audit log, newest first. Rows have `event`, `key_id`, `key_hash`, `client_ip`,
+    /// `actor`, `details`, `shadow`, `source`, `timestamp`, `id`. The filter's events come up to a
+    /// second late: see [`Gate::audited`](crate::Gate::audited).
+    #[must_use]
+    pub fn audit_log(&self) -> Vec<Value> {
+        self.pages("/api/v1/admin/audit-log")
+    }
+
+    /// The audit log's rows of one kind of event, newest first.
+    #[must_use]
+    pub fn audit_events(&self, event: &str) -> Vec<Value> {
+        self.pages(&format!("/api/v1/admin/audit-log?event={event}"))
+    }
+
+    /// The control plane's metrics, as Prometheus reads them.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.request("GET", "/metrics").send().text()
+    }
+
+    /// The sum of a metric over all its series that have every one of these parts in their labels:
+    /// `admin.metric("keygate_http_requests_total", &["route=\"/edge/v1/verify\""])`.
+    #[must_use]
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let metrics = self.metrics();
+        let of_name = metrics.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let rest = series.strip_prefix(name)?;
+            let is_it = rest.is_empty() || rest.starts_with('{');
+            (is_it && labels.iter().all(|label| rest.contains(label))).then_some(value)
+        });
+        of_name.map(|value| value.parse::<f64>().unwrap()).sum()
+    }
+
+    /// How many keys filters have asked the control plane about.
+    #[must_use]
+    pub fn verify_calls(&self) -> u64 {
+        let calls =
+            self.metric("keygate_http_requests_total", &["listener=\"edge\"", "/edge/v1/verify"]);
+        format!("{calls:.0}").parse().unwrap()
+    }
+
+    /// A call with the administrator's key.
+    #[must_use]
+    pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        let request = self.request(method, path).key(&self.key);
+        match body {
+            Some(body) => {
+                request.header("Content-Type", "application/json").body(body.to_string()).send()
+            }
+            None => request.send(),
+        }
+    }
+
+    fn pages(&self, path: &str) -> Vec<Value> {
+        let mut all = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let join = if path.contains('?') { '&' } else { '?' };
+            let mut page = format!("{path}{join}limit=200");
+            if let Some(cursor) = &cursor {
+                page.push_str(&format!("&cursor={cursor}"));
+            }
+            let answer = self.call("GET", &page, None);
+            assert_eq!(answer.status, 200, "{path}: {answer:?}");
+            let body = answer.json();
+            all.extend(body["items"].as_array().expect("a page has items").iter().cloned());
+            match body["next_cursor"].as_str() {
+                Some(next) => cursor = Some(next.to_owned()),
+                None => return all,
+            }
+        }
+    }
+}
