@@ -1,8 +1,8 @@
 //! The filter of one worker: which gate a request belongs to, and what is done about it.
 
 use gate::{
-    ClientAddress, ClientAddressSource, Credential, Decision, Gate, Now, Pass, Refusal, Request,
-    StreamId,
+    ClientAddress, ClientAddressSource, Credential, Decision, Gate, IDENTITY_HEADERS, Now, Pass,
+    Refusal, Request, StreamId,
 };
 use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
 use std::cell::RefCell;
@@ -22,9 +22,6 @@ const GONE_TICKS: u64 = 200;
 /// Headers under this prefix are the gate's word to the upstream, never a client's. An underscore
 /// counts as a dash, since many upstreams cannot tell them apart.
 const OWN_PREFIX: &[u8] = b"x-keygate-";
-const KEY_ID: &[u8] = b"x-keygate-key-id";
-const SCOPE: &[u8] = b"x-keygate-scope";
-const OWNER: &[u8] = b"x-keygate-owner";
 
 thread_local! {
     static FILTER: RefCell<Option<Filter>> = const { RefCell::new(None) };
@@ -116,6 +113,14 @@ impl Filter {
             decisions = root.on_call_response(token, headers, body_size, now);
         }
         self.resume_all(root, decisions);
+        self.flush(root);
+    }
+
+    /// Sends what a gate has to say, after everything that it has decided was carried out.
+    fn flush(&mut self, root: u32) {
+        let present = self.roots.iter_mut().find(|present| present.id == root);
+        let decisions = present.map(|root| root.flush(host::now())).unwrap_or_default();
+        self.resume_all(root, decisions);
     }
 
     pub(crate) fn on_request_headers(&mut self, context: u32) -> Action {
@@ -145,20 +150,19 @@ impl Filter {
             client: client.and_then(ClientAddress::parse),
         };
         let mut decision = root.gate.on_request(&request, now, &mut root.slots);
-        let mut others = Vec::new();
         if !matches!(decision, Decision::Pass(_)) {
-            for (stream, decided) in root.flush(now) {
-                if stream == request.stream {
-                    decision = decided;
-                } else {
-                    others.push((stream, decided));
-                }
+            // A question that cannot even be sent is answered at once. It is this request's: the
+            // questions of others have been sent before.
+            let at_once = root.flush(now);
+            if let Some((_, decided)) = at_once.iter().find(|(stream, _)| *stream == request.stream)
+            {
+                decision = *decided;
             }
         }
         if !matches!(decision, Decision::Refuse(_)) {
             seen.clean_up(list, &root.gate);
         }
-        let action = match decision {
+        match decision {
             Decision::Wait => Action::Pause,
             Decision::Refuse(refusal) => {
                 refuse(&root.gate, &refusal, now);
@@ -171,12 +175,7 @@ impl Filter {
                 }
                 Action::Continue
             }
-        };
-        if !others.is_empty() {
-            self.resume_all(parent, others);
-            host::turn_to(context);
         }
-        action
     }
 
     pub(crate) fn on_response_headers(&mut self, context: u32) {
@@ -312,10 +311,11 @@ fn introduce(gate: &Gate, pass: &Pass) {
         return;
     };
     let map = MapType::HttpRequestHeaders;
-    host::set_header(map, KEY_ID, identity.key_id.as_bytes());
-    host::set_header(map, SCOPE, identity.scope.as_bytes());
-    if let Some(owner) = identity.owner {
-        host::set_header(map, OWNER, owner.as_bytes());
+    let [key_id, scope, owner] = IDENTITY_HEADERS.map(str::as_bytes);
+    host::set_header(map, key_id, identity.key_id.as_bytes());
+    host::set_header(map, scope, identity.scope.as_bytes());
+    if let Some(name) = identity.owner {
+        host::set_header(map, owner, name.as_bytes());
     }
 }
 

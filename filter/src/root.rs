@@ -126,9 +126,7 @@ impl Root {
         if body_size > 0 {
             answer.body = host::buffer(&mut self.body, BufferType::HttpCallResponseBody, body_size);
         }
-        let mut decisions = self.gate.on_answer(call, &answer, now, &mut self.slots);
-        decisions.extend(self.flush(now));
-        decisions
+        self.gate.on_answer(call, &answer, now, &mut self.slots)
     }
 
     fn send(&self, message: &Message) -> Option<u32> {

@@ -10,6 +10,9 @@ use crate::{Answer, ClientAddress, Now};
 
 /// How many events wait at most; at about 250 bytes each, 2 MB.
 const MAX_WAITING: usize = 8192;
+/// What tells nothing of a key may take this much of the room: a flood of it must not push out
+/// what is known of revoked keys and denied addresses.
+const MAX_WAITING_ANONYMOUS: usize = MAX_WAITING / 4 * 3;
 /// How many go in one batch.
 const BATCH: usize = 256;
 /// How long the first event of a batch waits for company, in milliseconds.
@@ -62,6 +65,11 @@ impl AuditTrail {
         self.on_full == OnBacklogFull::Deny && self.waiting.len() >= MAX_WAITING
     }
 
+    /// The clock was set back by so many milliseconds.
+    pub(crate) fn set_back(&mut self, by_ms: u64) {
+        self.send_at_ms = self.send_at_ms.saturating_sub(by_ms);
+    }
+
     /// Writes an event down. Returns whether there was room to keep it for the audit log.
     pub(crate) fn record(
         &mut self,
@@ -81,7 +89,10 @@ impl AuditTrail {
             shadow,
         };
         self.log.push((kind, event.log_line(&timestamp(now))));
-        if self.waiting.len() >= MAX_WAITING {
+        // In the strict mode every event counts as much as any other: none may be lost.
+        let anonymous = about.key_id.is_none() && self.on_full == OnBacklogFull::Drop;
+        let room = if anonymous { MAX_WAITING_ANONYMOUS } else { MAX_WAITING };
+        if self.waiting.len() >= room {
             self.dropped += 1;
             return false;
         }
@@ -141,7 +152,7 @@ impl AuditTrail {
 
     /// What was lost is itself an event.
     fn confess_losses(&mut self, now: Now) {
-        if self.dropped > 0 && self.waiting.len() < MAX_WAITING {
+        if self.dropped > 0 && self.waiting.len() < MAX_WAITING_ANONYMOUS {
             let details = format!("count={}", std::mem::take(&mut self.dropped));
             self.record(EventKind::EventsDropped, About::default(), details, false, now);
         }
@@ -227,9 +238,11 @@ mod tests {
     #[wasm_bindgen_test(unsupported = test)]
     fn what_is_lost_is_counted_and_told() {
         let mut trail = trail();
-        for n in 0..MAX_WAITING + 10 {
+        for n in 0..MAX_WAITING_ANONYMOUS + 10 {
             record(&mut trail, n, at(0));
         }
+        let about = About { key_id: Some("0123456789abcdef"), ..About::default() };
+        assert!(trail.record(EventKind::RevokedKey, about, String::new(), false, at(0)));
         let mut now = 1000;
         let mut told = Vec::new();
         while let Some(batch) = trail.next_batch(at(now)).cloned() {
@@ -237,7 +250,7 @@ mod tests {
             acknowledge(&mut trail, batch.batch, at(now));
             now += 1000;
         }
-        assert_eq!(told.len(), MAX_WAITING + 1);
+        assert_eq!(told.len(), MAX_WAITING_ANONYMOUS + 2);
         let confession = told.iter().find(|e| e.kind == EventKind::EventsDropped).unwrap();
         assert_eq!(confession.details, "count=10");
     }

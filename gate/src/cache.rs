@@ -1,9 +1,11 @@
 //! The keys that this worker knows, and the ones it knows to be none.
 
-use edge_protocol::{KeyEnvironment, KeyLimit, KeyRecord, Position, Scope};
+use edge_protocol::{Algorithm, KeyEnvironment, KeyLimit, KeyRecord, Position, Reach, Scope};
 use hashbrown::HashTable;
 use ipnet::IpNet;
 use key_policy::KeyId;
+
+use crate::config::{MAX_REQUESTS, MAX_WINDOW_SECONDS};
 
 /// A keyed hash of a key's text, by which it is found again. The text itself is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,7 +60,7 @@ impl Record {
         if record.owner.as_deref().is_some_and(|owner| !printable(owner)) {
             return None;
         }
-        if record.rate_limit.is_some_and(|l| l.requests == 0 || l.window_seconds == 0) {
+        if record.rate_limit.is_some_and(|limit| !is_understood(&limit)) {
             return None;
         }
         Some(Self {
@@ -73,6 +75,14 @@ impl Record {
             limit: record.rate_limit,
         })
     }
+}
+
+/// Whether a key's limit is one that this version can count; another must not go uncounted.
+fn is_understood(limit: &KeyLimit) -> bool {
+    limit.algorithm == Algorithm::FixedWindow
+        && limit.reach == Reach::Envoy
+        && (1..=MAX_REQUESTS).contains(&limit.requests)
+        && (1..=MAX_WINDOW_SECONDS).contains(&limit.window_seconds)
 }
 
 /// A key that this worker knows.
@@ -93,6 +103,8 @@ pub(crate) struct Entry {
 /// (the clock algorithm).
 pub(crate) struct KeyCache {
     index: HashTable<u32>,
+    /// By key id. A key id may have several keys: the one that replaces another, for a while.
+    by_id: HashTable<u32>,
     entries: Vec<Entry>,
     hand: usize,
     capacity: usize,
@@ -100,7 +112,13 @@ pub(crate) struct KeyCache {
 
 impl KeyCache {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { index: HashTable::new(), entries: Vec::new(), hand: 0, capacity: capacity.max(1) }
+        Self {
+            index: HashTable::new(),
+            by_id: HashTable::new(),
+            entries: Vec::new(),
+            hand: 0,
+            capacity: capacity.max(1),
+        }
     }
 
     pub(crate) fn find(&mut self, hash: KeyHash) -> Option<EntryIndex> {
@@ -140,14 +158,25 @@ impl KeyCache {
             at
         };
         let index = u32::try_from(at).unwrap_or(u32::MAX);
-        let entries = &self.entries;
-        self.index.insert_unique(hash.bucket(), index, |&i| bucket_at(entries, i));
+        self.enter(index);
         EntryIndex(index)
     }
 
     pub(crate) fn remove(&mut self, hash: KeyHash) {
         if let Some(EntryIndex(index)) = self.find(hash) {
-            self.unindex(index);
+            self.drop_entry(index);
+        }
+    }
+
+    /// Forgets what was learned of a key before this place in the feed.
+    pub(crate) fn remove_changed(&mut self, key_id: KeyId, sequence: u64) {
+        loop {
+            let outdated = |&i: &u32| {
+                self.get(EntryIndex(i)).is_some_and(|entry| {
+                    entry.record.key_id == key_id && entry.as_of.sequence < sequence
+                })
+            };
+            let Some(&index) = self.by_id.find(key_id.as_u64(), outdated) else { return };
             self.drop_entry(index);
         }
     }
@@ -157,14 +186,21 @@ impl KeyCache {
         self.entries.retain(|entry| keep(entry));
         self.hand = 0;
         self.index.clear();
-        for (at, entry) in self.entries.iter().enumerate() {
-            let index = u32::try_from(at).unwrap_or(u32::MAX);
-            let entries = &self.entries;
-            self.index.insert_unique(entry.hash.bucket(), index, |&i| bucket_at(entries, i));
+        self.by_id.clear();
+        for at in 0..self.entries.len() {
+            self.enter(u32::try_from(at).unwrap_or(u32::MAX));
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// The clock was set back by so many milliseconds: what was learned is as old as before.
+    pub(crate) fn set_back(&mut self, by_ms: u64) {
+        for entry in &mut self.entries {
+            entry.learned_at_ms = entry.learned_at_ms.saturating_sub(by_ms);
+        }
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.entries.len()
     }
 
@@ -183,30 +219,34 @@ impl KeyCache {
         at
     }
 
+    /// Makes an entry findable.
+    fn enter(&mut self, index: u32) {
+        let entries = &self.entries;
+        self.index.insert_unique(bucket_at(entries, index), index, |&i| bucket_at(entries, i));
+        self.by_id.insert_unique(id_at(entries, index), index, |&i| id_at(entries, i));
+    }
+
     fn unindex(&mut self, index: u32) {
-        let bucket = bucket_at(&self.entries, index);
+        let (bucket, id) = (bucket_at(&self.entries, index), id_at(&self.entries, index));
         if let Ok(found) = self.index.find_entry(bucket, |&i| i == index) {
+            found.remove();
+        }
+        if let Ok(found) = self.by_id.find_entry(id, |&i| i == index) {
             found.remove();
         }
     }
 
     /// Takes an entry out; the last one moves into its place.
     fn drop_entry(&mut self, index: u32) {
-        let Some(last) = self.entries.len().checked_sub(1) else {
-            return;
-        };
-        let Ok(at) = usize::try_from(index) else {
-            return;
-        };
-        if at != last {
-            let last = u32::try_from(last).unwrap_or(u32::MAX);
-            let bucket = bucket_at(&self.entries, last);
-            if let Some(moved) = self.index.find_mut(bucket, |&i| i == last) {
-                *moved = index;
-            }
-        }
-        if at <= last {
+        let Some(last) = self.entries.len().checked_sub(1) else { return };
+        let Ok(at) = usize::try_from(index) else { return };
+        self.unindex(index);
+        if at < last {
+            self.unindex(u32::try_from(last).unwrap_or(u32::MAX));
             self.entries.swap_remove(at);
+            self.enter(index);
+        } else {
+            self.entries.truncate(last);
         }
         self.hand = 0;
     }
@@ -221,7 +261,16 @@ impl KeyCache {
 }
 
 fn bucket_at(entries: &[Entry], index: u32) -> u64 {
-    usize::try_from(index).ok().and_then(|at| entries.get(at)).map_or(0, |e| e.hash.bucket())
+    entry_at(entries, index).map_or(0, |entry| entry.hash.bucket())
+}
+
+/// The control plane draws key ids at random, so they are good hashes as they are.
+fn id_at(entries: &[Entry], index: u32) -> u64 {
+    entry_at(entries, index).map_or(0, |entry| entry.record.key_id.as_u64())
+}
+
+fn entry_at(entries: &[Entry], index: u32) -> Option<&Entry> {
+    entries.get(usize::try_from(index).ok()?)
 }
 
 /// Keys that the control plane does not know. They have a place of their own, so that a flood of
@@ -320,6 +369,7 @@ mod tests {
         Insert(u64),
         Remove(u64),
         Find(u64),
+        Change(u64),
         RetainEven,
     }
 
@@ -328,6 +378,7 @@ mod tests {
             4 => (0u64..40).prop_map(Step::Insert),
             2 => (0u64..40).prop_map(Step::Remove),
             2 => (0u64..40).prop_map(Step::Find),
+            2 => (0u64..40).prop_map(Step::Change),
             1 => Just(Step::RetainEven),
         ];
         prop::collection::vec(step, 0..300)
@@ -345,6 +396,10 @@ mod tests {
                 match step {
                     Step::Insert(id) => { insert(&mut cache, id); model.insert(id); }
                     Step::Remove(id) => { cache.remove(hash(id)); model.remove(&id); }
+                    Step::Change(id) => {
+                        cache.remove_changed(KeyId::from_u64(id), 1);
+                        model.remove(&id);
+                    }
                     Step::Find(id) => {
                         let found = cache.find(hash(id)).and_then(|i| cache.get(i)).map(|e| e.record.key_id.as_u64());
                         prop_assert_eq!(found, model.get(&id).copied());
@@ -374,6 +429,10 @@ mod tests {
                         inserted.insert(id);
                     }
                     Step::Remove(id) => { cache.remove(hash(id)); inserted.remove(&id); }
+                    Step::Change(id) => {
+                        cache.remove_changed(KeyId::from_u64(id), 1);
+                        inserted.remove(&id);
+                    }
                     Step::Find(id) => if let Some(index) = cache.find(hash(id)) {
                         prop_assert_eq!(cache.get(index).unwrap().record.key_id.as_u64(), id);
                         prop_assert!(inserted.contains(&id));

@@ -62,6 +62,14 @@ impl Feed {
         self.last_contact_ms.is_none_or(|at| now.unix_ms().saturating_sub(at) > SILENT_MS)
     }
 
+    /// The clock was set back by so many milliseconds.
+    pub(crate) fn set_back(&mut self, by_ms: u64) {
+        let earlier = |at: Option<u64>| at.map(|at| at.saturating_sub(by_ms));
+        self.last_contact_ms = earlier(self.last_contact_ms);
+        self.asked_at_ms = earlier(self.asked_at_ms);
+        self.poll_at_ms = self.poll_at_ms.saturating_sub(by_ms);
+    }
+
     /// The poll failed.
     pub(crate) fn on_failure(&mut self, now: Now) {
         self.asked_at_ms = None;
@@ -79,7 +87,7 @@ impl Feed {
     ) -> bool {
         let asked_at = self.asked_at_ms.take().unwrap_or(0);
         self.last_contact_ms = Some(now.unix_ms());
-        let idle = answer.changes.is_empty() && self.position.as_ref() == Some(&answer.position);
+        let idle = answer.changes.is_empty() && self.position.is_some();
         // A control plane that does not hold the poll must not be asked in a tight circle.
         let hurried = idle && now.unix_ms().saturating_sub(asked_at) < u64::from(HOLD_MS) / 2;
         self.poll_at_ms = if hurried { now.unix_ms() + RETRY_MS } else { now.unix_ms() };
@@ -89,14 +97,22 @@ impl Feed {
             self.recent.clear();
             self.recent_from = answer.position.sequence;
             let at = &answer.position;
-            known.retain(|e| e.as_of.epoch == at.epoch && e.as_of.sequence >= at.sequence);
+            // A feed that has gone backwards is that of a restored database: its next numbers
+            // will be ones that have been seen before, for other changes.
+            let backwards = self.position.as_ref().is_some_and(|position| {
+                position.epoch == at.epoch && position.sequence > at.sequence
+            });
+            known.retain(|e| {
+                !backwards && e.as_of.epoch == at.epoch && e.as_of.sequence >= at.sequence
+            });
             unknown.clear();
         } else if !answer.changes.is_empty() {
-            known.retain(|entry| {
-                let mut of_key =
-                    answer.changes.iter().filter(|c| c.key_id == entry.record.key_id_text);
-                of_key.all(|change| change.sequence <= entry.as_of.sequence)
-            });
+            for change in &answer.changes {
+                // A name that no key of ours can have is no key of ours.
+                if let Ok(key_id) = change.key_id.parse() {
+                    known.remove_changed(key_id, change.sequence);
+                }
+            }
             if answer.changes.iter().any(|c| c.kind != ChangeKind::Revoked) {
                 unknown.clear();
             }
@@ -242,6 +258,15 @@ mod tests {
         assert!(f.hears(changes(7, &[2, 2])));
         assert!(!knows(&mut f.known, 1));
         assert!(knows(&mut f.known, 3), "this one was learned at the new position");
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn a_restored_database_drops_everything() {
+        let mut f = Follower::new();
+        f.hears(reset(at(100)));
+        learn(&mut f.known, 1, at(100));
+        f.hears(reset(at(50)));
+        assert!(!knows(&mut f.known, 1), "its next revocation would be number 51");
     }
 
     #[wasm_bindgen_test(unsupported = test)]

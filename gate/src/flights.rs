@@ -15,6 +15,8 @@ const MAX_FLIGHTS: usize = 1024;
 const MAX_FLIGHTS_OF_ADDRESS: usize = 64;
 /// And so many requests that wait for them.
 const MAX_WAITERS: usize = 8192;
+/// And so many of one address. A request whose client has gone keeps its place until the answer.
+const MAX_WAITERS_OF_ADDRESS: usize = 1024;
 
 /// A request that waits.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +24,13 @@ pub(crate) struct Waiter {
     pub(crate) stream: StreamId,
     pub(crate) plan: Plan,
     pub(crate) client: Option<ClientAddress>,
+}
+
+impl Waiter {
+    /// Clients whose address cannot be told share one.
+    fn subject(&self) -> u128 {
+        self.client.map_or(0, ClientAddress::subject)
+    }
 }
 
 /// A question about one key: however many requests bring it, it is asked once.
@@ -86,9 +95,11 @@ impl Flights {
         fingerprint: KeyFingerprint,
         key: &[u8],
         waiter: Option<Waiter>,
-        client: Option<ClientAddress>,
     ) -> Result<Option<FlightId>, Crowded> {
-        if waiter.is_some() && self.waiters >= MAX_WAITERS {
+        let subject = waiter.map(|waiter| waiter.subject());
+        if let Some(subject) = subject
+            && (self.waiters >= MAX_WAITERS || self.waiters_of(subject) >= MAX_WAITERS_OF_ADDRESS)
+        {
             return Err(Crowded);
         }
         if let Some(flight) = self.on_the_way.iter_mut().find(|f| f.hash == hash) {
@@ -96,8 +107,9 @@ impl Flights {
             self.waiters += usize::from(waiter.is_some());
             return Ok(None);
         }
-        let subject = client.map(ClientAddress::subject);
         let of_address = self.on_the_way.iter().filter(|f| f.subject == subject).count();
+        // Questions ahead of time are about known keys, and nobody's in particular.
+        let of_address = if subject.is_some() { of_address } else { 0 };
         if self.on_the_way.len() >= MAX_FLIGHTS || of_address >= MAX_FLIGHTS_OF_ADDRESS {
             return Err(Crowded);
         }
@@ -114,6 +126,11 @@ impl Flights {
             subject,
         });
         Ok(Some(id))
+    }
+
+    fn waiters_of(&self, subject: u128) -> usize {
+        let waiters = self.on_the_way.iter().flat_map(|flight| &flight.waiters);
+        waiters.filter(|waiter| waiter.subject() == subject).count()
     }
 
     /// Takes a flight out: its answer has come.

@@ -24,12 +24,10 @@ mod tally;
 
 pub use address::ClientAddress;
 pub use cache::{EntryIndex, Identity};
-pub use config::{ClientAddressSource, Config, ConfigFault};
+pub use config::{ClientAddressSource, Config, ConfigFault, IDENTITY_HEADERS};
 pub use engine::{Decision, Gate, Pass, Seeds};
 pub use layer::Layer;
-pub use limits::{
-    HeaderText, LimitReport, MAX_SLOT_BYTES, RateLimitHeaders, SharedSlots, SlotName, Version,
-};
+pub use limits::{LimitReport, MAX_SLOT_BYTES, RateLimitHeaders, SharedSlots, SlotName, Version};
 pub use message::{Answer, Call, Message};
 pub use problem::{Problem, Refusal};
 pub use request::{Credential, Now, Request, StreamId};

@@ -117,7 +117,7 @@ impl Refusal {
                 "400",
                 "invalid_format",
                 "Bad credential",
-                "Send one API key in one header: printable ASCII without spaces or commas, at most 256 characters."
+                "Send one API key in one header: printable ASCII without spaces or commas, and no longer than keys are."
             ),
             Problem::AmbiguousPath => body!(
                 "400",

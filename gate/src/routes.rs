@@ -52,24 +52,46 @@ fn without_query(path: &[u8]) -> &[u8] {
     path.get(..end).unwrap_or(path)
 }
 
-/// Whether `path` is `prefix` or lies below it. A path parameter (`;`, RFC 3986, section 3.3)
-/// ends a segment as `/` does, since many upstreams drop it.
+/// Whether `path` is `prefix` or lies below it. Escaped characters count as what they mean, as
+/// they do upstream. A path parameter (`;`, RFC 3986, section 3.3) ends a segment as `/` does,
+/// since many upstreams drop it.
 fn is_under(path: &[u8], prefix: &[u8]) -> bool {
-    match path.strip_prefix(prefix) {
-        None => false,
-        Some(rest) => prefix.ends_with(b"/") || matches!(rest.first(), None | Some(b'/' | b';')),
+    // `*` and the empty path (OPTIONS, CONNECT) are about everything.
+    let mut rest = if path.starts_with(b"/") { path } else { b"/" };
+    for wanted in prefix {
+        match first_character(rest) {
+            Some((character, after)) if character == *wanted => rest = after,
+            _ => return false,
+        }
     }
+    let next = first_character(rest).map(|(character, _)| character);
+    prefix.ends_with(b"/") || matches!(next, None | Some(b'/' | b';'))
+}
+
+/// The first character of a path, unescaped (RFC 3986, section 2.1), and what follows it.
+fn first_character(path: &[u8]) -> Option<(u8, &[u8])> {
+    if let [b'%', high, low, rest @ ..] = path
+        && let (Some(high), Some(low)) = (hex_digit(*high), hex_digit(*low))
+    {
+        return Some((high << 4 | low, rest));
+    }
+    path.split_first().map(|(first, rest)| (*first, rest))
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 /// Refuses what a proxy that normalises paths leaves none of: escaped slashes, back-slashes, dot
-/// segments (also escaped), empty segments. A rule for `/admin` must not be got round by
-/// `/x/../admin`, `//admin` or `/x%2f..%2fadmin`.
+/// segments (also escaped), empty segments (also with a parameter). A rule for `/admin` must not
+/// be got round by `/x/../admin`, `//admin`, `/;/admin` or `/x%2f..%2fadmin`.
 fn refuse_ambiguous(path: &[u8]) -> Result<(), AmbiguousPath> {
     // One pass finds whether there is anything to look at: nearly always there is not.
     let mut last = 0;
     let mut suspicious = false;
     for &byte in path {
-        suspicious |= matches!(byte, b'%' | b'\\') || (last == b'/' && matches!(byte, b'/' | b'.'));
+        suspicious |=
+            matches!(byte, b'%' | b'\\') || (last == b'/' && matches!(byte, b'/' | b'.' | b';'));
         last = byte;
     }
     if !suspicious {
@@ -78,29 +100,33 @@ fn refuse_ambiguous(path: &[u8]) -> Result<(), AmbiguousPath> {
     let escaped = |hex: &[u8; 2]| {
         path.windows(3).any(|w| matches!(w, [b'%', rest @ ..] if rest.eq_ignore_ascii_case(hex)))
     };
-    if path.contains(&b'\\')
-        || escaped(b"2f")
-        || escaped(b"5c")
-        || path.windows(2).any(|w| w == b"//")
-    {
+    if path.contains(&b'\\') || escaped(b"2f") || escaped(b"5c") {
         return Err(AmbiguousPath);
     }
-    if path.split(|&b| b == b'/').any(is_dot_segment) {
-        return Err(AmbiguousPath);
+    let mut segments = path.split(|&b| b == b'/').peekable();
+    let mut begun = false;
+    while let Some(segment) = segments.next() {
+        // The first is what is before the first slash; the last may be empty.
+        let is_inner = std::mem::replace(&mut begun, true) && segments.peek().is_some();
+        let is_empty = segment.is_empty() && is_inner;
+        let is_parameter_alone = matches!(first_character(segment), Some((b';', _)));
+        if is_empty || is_parameter_alone || is_dot_segment(segment) {
+            return Err(AmbiguousPath);
+        }
     }
     Ok(())
 }
 
 /// `.` or `..`, plain or escaped, with or without a path parameter.
 fn is_dot_segment(segment: &[u8]) -> bool {
-    let mut rest = segment.split(|&b| b == b';').next().unwrap_or_default();
+    let mut rest = segment;
     let mut dots = 0;
     loop {
-        rest = match rest {
-            [] => return dots == 1 || dots == 2,
-            [b'.', rest @ ..] | [b'%', b'2', b'e' | b'E', rest @ ..] => rest,
-            _ => return false,
-        };
+        match first_character(rest) {
+            None | Some((b';', _)) => return dots == 1 || dots == 2,
+            Some((b'.', after)) => rest = after,
+            Some(_) => return false,
+        }
         dots += 1;
     }
 }
@@ -141,7 +167,17 @@ mod tests {
         assert_eq!(plan(&config, "GET", "/admin/open?x=/admin").needed, Scope::Read);
         assert_eq!(plan(&config, "GET", "/admin;v=1/x").needed, Scope::Admin);
         assert_eq!(plan(&config, "GET", "/administrator").needed, Scope::Read);
+        assert_eq!(plan(&config, "GET", "/%61dmin/x").needed, Scope::Admin);
+        assert_eq!(plan(&config, "GET", "/admi%6E%3Bv=1").needed, Scope::Admin);
         assert_eq!(plan(&config, "POST", "/other").needed, Scope::Write);
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn a_rule_for_everything_covers_what_has_no_path() {
+        let config = config(r#"{"version":1,"scopes":[{"path_prefix":"/","scope":"admin"}]}"#);
+        for (method, path) in [("OPTIONS", "*"), ("CONNECT", ""), ("GET", "/")] {
+            assert_eq!(plan(&config, method, path).needed, Scope::Admin);
+        }
     }
 
     #[wasm_bindgen_test(unsupported = test)]
@@ -177,6 +213,9 @@ mod tests {
             "/a/%2e%2E/b",
             "/a/.%2e/b",
             "/a/..;x=1/b",
+            "/;/a",
+            "/a/;x=1/b",
+            "/a/%2e%2e%3bx/b",
         ] {
             assert_eq!(Plan::of(&config, b"GET", path.as_bytes()), Err(AmbiguousPath), "{path}");
         }
@@ -185,26 +224,55 @@ mod tests {
         }
     }
 
+    fn path() -> impl Strategy<Value = String> {
+        const TOKENS: &[&str] = &[
+            "/", "/", "/", "adm", "adm", "%61dm", "a%64m", ".", "..", "%2e", "%2E", "%2f", ";",
+            ";x", "%3b", "x", "\\", "%5c", "A", "%",
+        ];
+        prop::collection::vec(prop::sample::select(TOKENS), 0..8)
+            .prop_map(|tokens| format!("/{}", tokens.concat()))
+    }
+
+    fn unescaped(path: &str) -> String {
+        let mut out = Vec::new();
+        let mut rest = path.as_bytes();
+        while let Some((&first, after)) = rest.split_first() {
+            let hex = after.get(..2).and_then(|h| std::str::from_utf8(h).ok());
+            let byte = hex.and_then(|h| u8::from_str_radix(h, 16).ok()).filter(|_| first == b'%');
+            out.push(byte.unwrap_or(first));
+            rest = if byte.is_some() { &after[2..] } else { after };
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, rng_seed: proptest::test_runner::RngSeed::Fixed(7), ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            cases: 4096,
+            failure_persistence: None,
+            rng_seed: proptest::test_runner::RngSeed::Fixed(7),
+            ..ProptestConfig::default()
+        })]
 
         #[wasm_bindgen_test(unsupported = test)]
-        fn no_accepted_path_reaches_a_protected_prefix_unseen(path in "/[/a.%2eEfF;\\\\dm]{0,24}") {
+        fn no_accepted_path_reaches_a_protected_prefix_unseen(path in path()) {
             let config = config(r#"{"version":1,"scopes":[{"path_prefix":"/adm","scope":"admin"}]}"#);
             if let Ok(plan) = Plan::of(&config, b"GET", path.as_bytes()) {
-                // What the most forgiving upstream would make of it.
-                let upstream = path.replace("%2e", ".").replace("%2E", ".").replace("%2f", "/").replace("%2F", "/");
-                let mut stack: Vec<&str> = Vec::new();
-                for segment in upstream.split(['/', '\\']) {
-                    let segment = segment.split(';').next().unwrap();
-                    match segment {
-                        "" | "." => {}
-                        ".." => { stack.pop(); }
-                        other => stack.push(other),
+                // What the most forgiving upstreams would make of it: one drops path parameters
+                // and then unescapes, the other does it the other way round.
+                let without_parameters =
+                    |path: &str| path.split(['/', '\\']).map(|s| s.split(';').next().unwrap().to_owned()).collect::<Vec<_>>().join("/");
+                for upstream in [unescaped(&without_parameters(&path)), without_parameters(&unescaped(&path))] {
+                    let mut stack: Vec<&str> = Vec::new();
+                    for segment in upstream.split(['/', '\\']) {
+                        match segment {
+                            "" | "." => {}
+                            ".." => { stack.pop(); }
+                            other => stack.push(other),
+                        }
                     }
-                }
-                if stack.first() == Some(&"adm") {
-                    prop_assert_eq!(plan.needed, Scope::Admin, "{}", path);
+                    if stack.first() == Some(&"adm") {
+                        prop_assert_eq!(plan.needed, Scope::Admin, "{}", path);
+                    }
                 }
             }
         }

@@ -25,6 +25,8 @@ counters! {
     ScopeDenied = "keygate.refused.scope_denied",
     RateLimited = "keygate.refused.rate_limited",
     DbError = "keygate.refused.db_error",
+    /// Requests refused since there was no room for their events.
+    BacklogFull = "keygate.refused.backlog_full",
     /// What shadow mode let pass.
     WouldRefuse = "keygate.shadow.would_refuse",
     /// Requests whose key was known and fresh.

@@ -12,11 +12,16 @@ use crate::layer::{Layer, LayerSet};
 pub use super::document::{BacklogFull as OnBacklogFull, SuccessEvents as SuccessAudit};
 
 /// The longest window of a limit: 31 days, in seconds.
-const MAX_WINDOW_SECONDS: u32 = 31 * 86_400;
+pub(crate) const MAX_WINDOW_SECONDS: u32 = 31 * 86_400;
+/// The most requests in a window.
+pub(crate) const MAX_REQUESTS: u32 = 1_000_000_000;
 /// One bit of a 64-bit plan for each limit.
 const MAX_LIMITS: usize = 64;
 /// `shadow`'s name for the limits that keys bring along.
-const KEY_LIMIT_NAME: &str = "key";
+pub(crate) const KEY_LIMIT: &str = "key";
+
+/// How the gate tells the upstream whose request it is: key, scope, owner.
+pub const IDENTITY_HEADERS: [&str; 3] = ["x-keygate-key-id", "x-keygate-scope", "x-keygate-owner"];
 
 /// A configuration that has been checked.
 #[derive(Clone, Debug)]
@@ -159,6 +164,10 @@ impl Config {
                 ClientAddressSource::Header(header_name("client_address.header", &name)?)
             }
         };
+        if client_address == ClientAddressSource::Header(credential_header.clone()) {
+            let problem = "expected another header than that of the key";
+            return Err(ConfigFault::new("client_address.header", problem));
+        }
         let failed = document.failed_attempts;
         let failed_attempts = window("failed_attempts", failed.requests, failed.window_seconds)?;
         let public = document
@@ -224,7 +233,7 @@ impl Shadowed {
         let mut shadowed = Self::default();
         for (i, name) in names.iter().enumerate() {
             let layer = Layer::named(name);
-            let is_key_limit = name == KEY_LIMIT_NAME;
+            let is_key_limit = name == KEY_LIMIT;
             let limit = limits.iter_mut().find(|limit| limit.name == *name);
             if (layer.is_some() || is_key_limit) && limit.is_some() {
                 let problem = format!("`{name}` is a limit and more; give the limit another name");
@@ -239,7 +248,7 @@ impl Shadowed {
             } else {
                 let layers = Layer::ALL.map(Layer::as_str).join(", ");
                 let problem =
-                    format!("`{name}` is neither a limit nor one of {layers}, {KEY_LIMIT_NAME}");
+                    format!("`{name}` is neither a limit nor one of {layers}, {KEY_LIMIT}");
                 return Err(ConfigFault::new(format!("shadow[{i}]"), problem));
             }
         }
@@ -255,13 +264,13 @@ fn in_range(field: &str, value: u32, min: u32, max: u32) -> Result<(), ConfigFau
 }
 
 fn window(field: &str, requests: u32, seconds: u32) -> Result<Window, ConfigFault> {
-    in_range(&format!("{field}.requests"), requests, 1, u32::MAX - 1)?;
+    in_range(&format!("{field}.requests"), requests, 1, MAX_REQUESTS)?;
     in_range(&format!("{field}.window_seconds"), seconds, 1, MAX_WINDOW_SECONDS)?;
     Ok(Window { requests, seconds })
 }
 
-/// A field name of RFC 9110, section 5.1, in lower case. Pseudo-headers and the headers that
-/// carry the gate's own words are not to be had.
+/// A field name of RFC 9110, section 5.1, in lower case. The headers in which the gate introduces
+/// a client to the upstream are not to be had.
 fn header_name(field: &str, name: &str) -> Result<String, ConfigFault> {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.is_empty() || name.len() > 128 || !name.bytes().all(token) {
@@ -270,7 +279,12 @@ fn header_name(field: &str, name: &str) -> Result<String, ConfigFault> {
             format!("expected the name of a header, got `{name}`"),
         ));
     }
-    Ok(name.to_ascii_lowercase())
+    let name = name.to_ascii_lowercase();
+    if IDENTITY_HEADERS.contains(&name.as_str()) {
+        let problem = format!("`{name}` is the gate's own; choose another header");
+        return Err(ConfigFault::new(field, problem));
+    }
+    Ok(name)
 }
 
 fn route(

@@ -149,7 +149,7 @@ impl Default for KeyPolicy {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub struct FailedAttempts {
-    /// Failures in a window, at least 1.
+    /// Failures in a window, 1 to 1000000000.
     pub requests: u32,
     /// The window's length in seconds, 1 to 2678400 (31 days).
     pub window_seconds: u32,
@@ -221,7 +221,7 @@ pub struct Limit {
     /// How it counts. This version knows `fixed_window`.
     #[serde(default)]
     pub algorithm: Algorithm,
-    /// Requests in a window, at least 1.
+    /// Requests in a window, 1 to 1000000000.
     pub requests: u32,
     /// The window's length in seconds, 1 to 2678400 (31 days). Windows start at multiples of it
     /// since the Unix epoch.

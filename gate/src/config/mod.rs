@@ -6,9 +6,10 @@ mod document;
 mod fault;
 
 pub use checked::{
-    AuditConfig, CacheConfig, ClientAddressSource, Config, ControlPlaneConfig, LimitRule,
-    OnBacklogFull, RouteMatch, ScopeRule, SuccessAudit, Window,
+    AuditConfig, CacheConfig, ClientAddressSource, Config, ControlPlaneConfig, IDENTITY_HEADERS,
+    LimitRule, OnBacklogFull, RouteMatch, ScopeRule, SuccessAudit, Window,
 };
+pub(crate) use checked::{KEY_LIMIT, MAX_REQUESTS, MAX_WINDOW_SECONDS};
 pub use document::{Document, Per};
 pub use fault::ConfigFault;
 

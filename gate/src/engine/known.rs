@@ -37,10 +37,9 @@ impl Gate {
             self.known.remove(hash);
             return self.with_unknown_key(hash, key, stream, facts, now, slots);
         }
-        if !self.reachable {
-            self.tally.count(Counter::CacheStale);
+        if !self.reachable || self.is_resting(now) {
             self.refresh(entry, hash, key, now);
-            return self.decide(entry, facts, now, slots);
+            return self.decide_stale(entry, facts, now, slots);
         }
         let fingerprint = self.known.get(entry).map_or([b'0'; 16], |e| e.fingerprint);
         self.ask(hash, fingerprint, key, stream, facts, now, slots)

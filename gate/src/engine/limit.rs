@@ -5,14 +5,11 @@ use edge_protocol::{EventKind, OnOutage};
 use super::{Decision, Facts, Gate, Pass};
 use crate::audit::About;
 use crate::cache::EntryIndex;
-use crate::config::{Per, SuccessAudit, Window};
+use crate::config::{KEY_LIMIT, Per, SuccessAudit, Window};
 use crate::limits::{LimitReport, Outcome, SharedSlots, Subject, Verdict};
 use crate::problem::{Problem, Refusal};
 use crate::request::Now;
 use crate::tally::Counter;
-
-/// What a key's own limit is called.
-pub(super) const KEY_LIMIT: &str = "key";
 
 /// A limit that counts this request.
 #[derive(Clone, Copy)]
@@ -108,8 +105,8 @@ impl Gate {
             }
         };
         if !over {
-            if outcome.verdict == Verdict::Within && nearest.is_none_or(|n| report.binds_before(&n))
-            {
+            let counts = outcome.verdict == Verdict::Within && !applied.shadow;
+            if counts && nearest.is_none_or(|n| report.binds_before(&n)) {
                 *nearest = Some(report);
             }
             return None;

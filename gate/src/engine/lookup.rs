@@ -44,7 +44,8 @@ impl Gate {
             return self.not_a_key(fingerprint, "reason=unknown cached=true", facts, now, slots);
         }
         let about = About { fingerprint: Some(fingerprint), client: facts.client, key_id: None };
-        if let Some(refusal) = self.has_failed_too_often(about, facts, now, slots) {
+        // A key that another worker of this Envoy knows is not a guess.
+        if let Some(refusal) = self.has_failed_too_often(about, key, facts, now, slots) {
             return Decision::Refuse(refusal);
         }
         self.ask(hash, fingerprint, key, stream, facts, now, slots)
@@ -62,7 +63,7 @@ impl Gate {
         now: Now,
         slots: &mut impl SharedSlots,
     ) -> Decision {
-        if now.unix_ms() < self.rest_until_ms {
+        if self.is_resting(now) {
             return self.cannot_tell(
                 fingerprint,
                 "reason=control_plane_unreachable",
@@ -72,28 +73,46 @@ impl Gate {
             );
         }
         let waiter = Waiter { stream, plan: facts.plan, client: facts.client };
-        match self.flights.join(hash, fingerprint, key, Some(waiter), facts.client) {
+        match self.flights.join(hash, fingerprint, key, Some(waiter)) {
             Ok(new) => {
                 self.tally.count(Counter::CacheMiss);
                 self.send_off(new, key);
                 Decision::Wait
             }
-            Err(Crowded) => {
-                self.cannot_tell(fingerprint, "reason=too_many_lookups", facts, now, slots)
-            }
+            Err(Crowded) => match self.known.find(hash) {
+                Some(entry) => self.decide_stale(entry, facts, now, slots),
+                None => self.cannot_tell(fingerprint, "reason=too_many_lookups", facts, now, slots),
+            },
         }
+    }
+
+    /// Decides on an old answer, since no other can be had.
+    pub(super) fn decide_stale(
+        &mut self,
+        entry: EntryIndex,
+        facts: Facts,
+        now: Now,
+        slots: &mut impl SharedSlots,
+    ) -> Decision {
+        self.tally.count(Counter::CacheStale);
+        self.decide(entry, facts, now, slots)
+    }
+
+    /// Whether the control plane is left alone for the moment.
+    pub(super) fn is_resting(&self, now: Now) -> bool {
+        now.unix_ms() < self.rest_until_ms
     }
 
     /// Asks about a known key ahead of time, so that nobody has to wait when it is no longer
     /// fresh.
     pub(super) fn refresh(&mut self, entry: EntryIndex, hash: KeyHash, key: &[u8], now: Now) {
-        if now.unix_ms() < self.rest_until_ms || self.flights.is_asked(hash) {
+        if self.is_resting(now) || self.flights.is_asked(hash) {
             return;
         }
         let Some(fingerprint) = self.known.get(entry).map(|e| e.fingerprint) else {
             return;
         };
-        if let Ok(new) = self.flights.join(hash, fingerprint, key, None, None) {
+        if let Ok(new) = self.flights.join(hash, fingerprint, key, None) {
             self.send_off(new, key);
         }
     }
@@ -118,8 +137,12 @@ impl Gate {
             return Vec::new();
         };
         let Some(VerifyAnswer { as_of, verdict }) = answer.ok() else {
-            self.rest_until_ms = now.unix_ms() + REST_MS;
-            self.reachable = false;
+            // An answer of its own that it cannot tell (too much to hash, say) is about this key
+            // alone.
+            if !answer.stamped {
+                self.rest_until_ms = now.unix_ms() + REST_MS;
+                self.reachable = false;
+            }
             return self.nobody_knows(&flight, now, slots);
         };
         self.reachable = true;
@@ -157,6 +180,9 @@ impl Gate {
         let works = record.is_active && record.expires_at_ms.is_none_or(|at| now.unix_ms() < at);
         let key_id = record.key_id_text.clone();
         let learned_at = now.unix_ms();
+        if works {
+            self.counters.remember_key(slots, flight.key.as_str().as_bytes(), now);
+        }
         let entry = self.known.insert(flight.hash, flight.fingerprint, record, learned_at, as_of);
         let first = flight.waiters.first();
         if let (true, true, Some(first)) = (is_new, works, first)
@@ -199,8 +225,7 @@ impl Gate {
         let entry = self.known.find(flight.hash).filter(|&entry| self.may_serve(entry, now));
         self.for_each_waiter(flight, |gate, facts| {
             if let Some(entry) = entry {
-                gate.tally.count(Counter::CacheStale);
-                return gate.decide(entry, facts, now, slots);
+                return gate.decide_stale(entry, facts, now, slots);
             }
             let details = "reason=no_answer_from_control_plane";
             gate.cannot_tell(flight.fingerprint, details, facts, now, slots)
@@ -275,6 +300,7 @@ impl Gate {
     fn has_failed_too_often(
         &mut self,
         about: About<'_>,
+        key: &[u8],
         facts: Facts,
         now: Now,
         slots: &mut impl SharedSlots,
@@ -282,7 +308,8 @@ impl Gate {
         let window = self.config.failed_attempts;
         let subject = Subject::Address(facts.subject());
         let outcome = self.counters.look(slots, FAILED_ATTEMPTS, window, subject, now);
-        if outcome.verdict != LimitVerdict::Over {
+        let is_over = outcome.verdict == LimitVerdict::Over;
+        if !is_over || self.counters.remembers_key(slots, key, now) {
             return None;
         }
         self.failed_too_often(outcome.ends, about, now)

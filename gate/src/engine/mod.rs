@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use crate::ClientAddress;
 use crate::audit::{About, AuditTrail};
 use crate::cache::{EntryIndex, Identity, KeyCache, KeyHash, UnknownKeys};
-use crate::config::Config;
+use crate::config::{Config, KEY_LIMIT};
 use crate::feed::Feed;
 use crate::flights::Flights;
 use crate::layer::Layer;
@@ -33,6 +33,9 @@ use crate::tally::{Counter, Tally};
 
 /// How long audit events may take to be stored, in milliseconds.
 const EVENTS_TIMEOUT_MS: u32 = 5_000;
+
+/// A clock that goes back by less than this, in milliseconds, is only unsteady.
+const SET_BACK_MS: u64 = 100;
 
 /// The random numbers that a gate starts from.
 #[derive(Clone, Copy)]
@@ -79,6 +82,8 @@ pub struct Gate {
     outbox: VecDeque<Message>,
     /// Whether a request was ever seen: a worker that serves none says nothing.
     awake: bool,
+    /// The time of the last call, to notice when the clock was set back.
+    last_now_ms: u64,
     /// Until when the control plane is not asked again after it could not be reached.
     rest_until_ms: u64,
     /// Whether its last answer was one. While it is not, old answers serve at once.
@@ -107,6 +112,7 @@ impl Gate {
             tally: Tally::new(),
             outbox: VecDeque::new(),
             awake: false,
+            last_now_ms: 0,
             rest_until_ms: 0,
             reachable: true,
             config,
@@ -121,7 +127,9 @@ impl Gate {
         slots: &mut impl SharedSlots,
     ) -> Decision {
         self.awake = true;
+        self.observe(now);
         if self.audit.must_refuse() {
+            self.tally.count(Counter::BacklogFull);
             return Decision::Refuse(self.unavailable());
         }
         let client = request.client;
@@ -161,6 +169,7 @@ impl Gate {
         now: Now,
         slots: &mut impl SharedSlots,
     ) -> Vec<(StreamId, Decision)> {
+        self.observe(now);
         if answer.status != 200 {
             self.tally.count(Counter::CallFailed);
         }
@@ -183,6 +192,7 @@ impl Gate {
     /// The next call to make to the control plane. To be asked after each call into the gate,
     /// and at least ten times a second, until there is none.
     pub fn next_message(&mut self, now: Now) -> Option<Message> {
+        self.observe(now);
         if let Some(message) = self.outbox.pop_front() {
             return Some(message);
         }
@@ -211,7 +221,7 @@ impl Gate {
         report
             .rule
             .and_then(|rule| self.config.limits.get(usize::from(rule)))
-            .map_or(limit::KEY_LIMIT, |rule| &rule.name)
+            .map_or(KEY_LIMIT, |rule| &rule.name)
     }
 
     /// Which headers tell clients about their limits.
@@ -236,17 +246,25 @@ impl Gate {
         &mut self.tally
     }
 
-    /// How many keys are cached.
-    #[must_use]
-    pub fn cached_keys(&self) -> usize {
-        self.known.len()
-    }
-
     fn on_changes(&mut self, changes: edge_protocol::ChangesAnswer, now: Now) {
         self.reachable = true;
         self.tally.add(Counter::FeedChange, changes.changes.len());
         if self.feed.on_answer(changes, now, &mut self.known, &mut self.unknown) {
             self.tally.count(Counter::FeedReset);
+        }
+    }
+
+    /// Notices when the clock was set back: whatever was noted by it moves along, so that nothing
+    /// lasts longer for it. Set forward, it only makes things old before their time.
+    fn observe(&mut self, now: Now) {
+        let back_ms = self.last_now_ms.saturating_sub(now.unix_ms());
+        self.last_now_ms = now.unix_ms();
+        if back_ms >= SET_BACK_MS {
+            self.known.set_back(back_ms);
+            self.unknown.clear();
+            self.feed.set_back(back_ms);
+            self.audit.set_back(back_ms);
+            self.rest_until_ms = self.rest_until_ms.saturating_sub(back_ms);
         }
     }
 

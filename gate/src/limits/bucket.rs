@@ -112,6 +112,11 @@ impl Bucket {
         }
     }
 
+    /// Whether there is a count of `tag`.
+    pub(super) fn has(&self, tag: Tag) -> bool {
+        self.entries().iter().any(|e| e.tag == tag && !e.is_floor())
+    }
+
     /// Sets the count of `tag`, making room if there is none.
     pub(super) fn set(&mut self, tag: Tag, ends: u32, count: u32) {
         let entry = Entry { tag, ends, count: count & !FLOOR };

@@ -12,6 +12,10 @@ use crate::config::Window;
 /// that another worker's count went through, so this many in a row take as many workers at once.
 const MAX_LOST_RACES: u32 = 128;
 
+/// The name under which real keys are remembered, and for how long.
+const REAL_KEY: &str = "real-key";
+const REMEMBERED: Window = Window { requests: 1, seconds: 86_400 };
+
 /// The keyed hash by which all workers of an Envoy agree on slots. Its key is random, so nobody
 /// outside can choose addresses that share one.
 #[derive(Clone)]
@@ -28,6 +32,8 @@ pub(crate) enum Subject {
     Key(u64),
     /// A key at one address.
     KeyAtAddress(u64, u128),
+    /// The text of a key, by [`Counters::text`].
+    KeyText(u64),
 }
 
 impl Subject {
@@ -36,7 +42,7 @@ impl Subject {
             // There is no end of these, for the holder of a single key too.
             Self::Address(_) | Self::KeyAtAddress(..) => Family::Addresses,
             // Only a key that was verified gets here, and there are just so many.
-            Self::Key(_) => Family::Keys,
+            Self::Key(_) | Self::KeyText(_) => Family::Keys,
         }
     }
 }
@@ -119,6 +125,33 @@ impl Counters {
         Outcome { verdict, remaining: window.requests.saturating_sub(used), ends }
     }
 
+    /// Has all workers know for a day that this is the text of a real key. It is a help, not a
+    /// promise: where there is no room, or too much of a rush, it is forgotten.
+    pub(crate) fn remember_key(&self, slots: &mut impl SharedSlots, key: &[u8], now: Now) {
+        let place = self.place(REAL_KEY, REMEMBERED, self.text(key), now);
+        let mut bytes = [0; MAX_SLOT_BYTES];
+        for _ in 0..MAX_LOST_RACES {
+            let (mut bucket, version) = load(slots, &place, &mut bytes);
+            let ends = place.now.saturating_add(REMEMBERED.seconds);
+            bucket.set(place.tag, ends, 1);
+            let len = bucket.write(&mut bytes);
+            if slots.store(&place.slot, bytes.get(..len).unwrap_or_default(), version) {
+                return;
+            }
+        }
+    }
+
+    /// Whether any worker has known this for the text of a real key.
+    pub(crate) fn remembers_key(&self, slots: &mut impl SharedSlots, key: &[u8], now: Now) -> bool {
+        let place = self.place(REAL_KEY, REMEMBERED, self.text(key), now);
+        let mut bytes = [0; MAX_SLOT_BYTES];
+        load(slots, &place, &mut bytes).0.has(place.tag)
+    }
+
+    fn text(&self, key: &[u8]) -> Subject {
+        Subject::KeyText(self.seed.hash(key).h1)
+    }
+
     fn place(&self, rule: &str, window: Window, subject: Subject, now: Now) -> Place {
         let mut hasher = self.seed;
         hasher.write_u32(window.seconds);
@@ -126,7 +159,7 @@ impl Counters {
         let rule_hash = hasher.finish();
         match subject {
             Subject::Address(address) => hasher.write_u128(address),
-            Subject::Key(key) => hasher.write_u64(key),
+            Subject::Key(key) | Subject::KeyText(key) => hasher.write_u64(key),
             Subject::KeyAtAddress(key, address) => {
                 hasher.write_u64(key);
                 hasher.write_u128(address);

@@ -10,5 +10,5 @@ mod report;
 mod slots;
 
 pub(crate) use counter::{Counters, Outcome, Subject, Verdict};
-pub use report::{HeaderText, LimitReport, RateLimitHeaders};
+pub use report::{LimitReport, RateLimitHeaders};
 pub use slots::{MAX_SLOT_BYTES, SharedSlots, SlotName, Version};

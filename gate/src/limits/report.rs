@@ -64,26 +64,25 @@ impl LimitReport {
 
 /// A header value in the making. What does not fit is cut off; 128 bytes hold a name of 64 and
 /// all the numbers.
-pub struct HeaderText {
+struct HeaderText {
     bytes: [u8; 128],
     len: usize,
 }
 
 impl HeaderText {
     /// An empty value.
-    #[must_use]
-    pub fn new() -> Self {
+    fn new() -> Self {
         Self { bytes: [0; 128], len: 0 }
     }
 
     /// Starts over.
-    pub fn clear(&mut self) -> &mut Self {
+    fn clear(&mut self) -> &mut Self {
         self.len = 0;
         self
     }
 
     /// Adds text.
-    pub fn text(&mut self, text: &str) -> &mut Self {
+    fn text(&mut self, text: &str) -> &mut Self {
         for &byte in text.as_bytes() {
             self.push(byte);
         }
@@ -91,7 +90,7 @@ impl HeaderText {
     }
 
     /// Adds a number in decimal digits.
-    pub fn number(&mut self, number: u32) -> &mut Self {
+    fn number(&mut self, number: u32) -> &mut Self {
         let mut divisor = 1_000_000_000;
         let mut begun = false;
         while divisor > 0 {
@@ -106,8 +105,7 @@ impl HeaderText {
     }
 
     /// What has been written.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
+    fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
@@ -116,12 +114,6 @@ impl HeaderText {
             *place = byte;
             self.len += 1;
         }
-    }
-}
-
-impl Default for HeaderText {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -3,8 +3,10 @@
 /// The most bytes that a slot ever holds.
 pub const MAX_SLOT_BYTES: usize = 24 * 16;
 
-/// How many slots each family has. 16 384 slots of at most 384 bytes are 6 MB, for good.
-const SLOTS_OF_A_FAMILY: u16 = 8192;
+/// How many slots each family has, each with room for 16 counts: with 100 000 counts at a time one
+/// slot in a hundred million overflows, with 300 000 one in eighty. Both families together can
+/// come to 25 MB of content, for good.
+const SLOTS_OF_A_FAMILY: u16 = 32_768;
 
 /// The version of a slot's content, by which a compare-and-swap knows whether it changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,13 +1,11 @@
 //! Limits: exact across workers, against an oracle that counts each request.
 
-mod world;
-
+use crate::world::{Ask, MemorySlots, START_MS, World, answer, passed, refused, with};
 use edge_protocol::{KeyLimit, Scope};
 use gate::{ClientAddress, Config, Credential, Decision, Gate, Now, Request, Seeds, StreamId};
 use proptest::prelude::*;
 use std::collections::HashMap;
 use wasm_bindgen_test::wasm_bindgen_test;
-use world::{Ask, MemorySlots, START_MS, World, answer, passed, refused, with};
 
 fn key_limit(requests: u32, window_seconds: u32) -> KeyLimit {
     serde_json::from_value(
@@ -161,5 +159,37 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_key_that_another_worker_knows_passes_despite_failed_attempts() {
+    let mut world = World::new(r#"{"version":1,"limits":[]}"#);
+    let known = world.issue(Scope::Read);
+    passed(world.get(&known));
+    for _ in 0..5 {
+        let key = world.unknown_key();
+        assert_eq!(answer(world.get(&key)).0, 403);
+    }
+    // Another worker: nothing in its own caches, and the same shared slots.
+    let config = Config::parse(br#"{"version":1,"limits":[]}"#).unwrap();
+    world.gate = Gate::new(config, Seeds { cache: [8; 16], shared: [2; 16], source: [8; 16] });
+    world.on_the_way.clear();
+    let unknown = world.unknown_key();
+    assert_eq!(answer(world.get(&unknown)).0, 429);
+    passed(world.get(&known));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_limit_on_trial_is_not_told_to_clients() {
+    let mut world = World::new(
+        r#"{"version":1,"shadow":["trial"],"limits":[
+            {"name":"trial","per":"address","requests":1,"window_seconds":60},
+            {"name":"real","per":"address","requests":50,"window_seconds":60}]}"#,
+    );
+    let key = world.issue(Scope::Read);
+    for left in [49, 48, 47] {
+        let report = passed(world.get(&key)).report.unwrap();
+        assert_eq!((world.gate.limit_name(&report), report.remaining), ("real", left));
     }
 }

@@ -1,12 +1,10 @@
 //! The layers' table: each row, in its order, with its answer and its event.
 
-mod world;
-
+use crate::world::{Ask, CLIENT, World, answer, passed, refused, with};
 use edge_protocol::Scope;
 use gate::Credential;
 use key_policy::Environment;
 use wasm_bindgen_test::wasm_bindgen_test;
-use world::{Ask, CLIENT, World, answer, passed, refused, with};
 
 const DEFAULTS: &str = r#"{"version":1}"#;
 

@@ -1,15 +1,12 @@
 //! The warm path allocates nothing, counted by the allocator itself.
 
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(unsafe_code, reason = "an allocator is unsafe by definition")]
+#![expect(unsafe_code, reason = "an allocator is unsafe by definition")]
 
-mod world;
-
+use crate::world::{World, passed};
 use edge_protocol::Scope;
 use gate::{ClientAddress, Credential, Now, Request, StreamId};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use world::{World, passed};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };

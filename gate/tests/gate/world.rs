@@ -1,7 +1,5 @@
 //! A world for the gate to decide in: shared slots, a control plane, and a clock, all in memory.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
-
 use edge_protocol::{
     Change, ChangeKind, ChangesAnswer, EventAck, EventBatch, KeyEnvironment, KeyRecord, Position,
     Scope, Verdict, VerifyAnswer, VerifyRequest,
@@ -14,18 +12,18 @@ use key_policy::{Environment, Policy};
 use std::collections::HashMap;
 
 /// Wednesday, at the start of a minute.
-pub const START_MS: u64 = 1_790_000_040_000;
+pub(crate) const START_MS: u64 = 1_790_000_040_000;
 /// How long the control plane holds a poll.
 const HOLD_MS: u64 = 5_000;
-pub const CLIENT: &str = "192.0.2.1";
+pub(crate) const CLIENT: &str = "192.0.2.1";
 
 /// Envoy's shared data, as it behaves: versions count up for all slots together.
 #[derive(Default)]
-pub struct MemorySlots {
-    pub slots: HashMap<Vec<u8>, (Vec<u8>, u32)>,
+pub(crate) struct MemorySlots {
+    pub(crate) slots: HashMap<Vec<u8>, (Vec<u8>, u32)>,
     last_version: u32,
     /// How many of the next stores fail as if another worker had been faster.
-    pub lost_races: u32,
+    pub(crate) lost_races: u32,
 }
 
 impl SharedSlots for MemorySlots {
@@ -63,25 +61,25 @@ impl SharedSlots for MemorySlots {
 }
 
 /// What the control plane knows, and what it was asked.
-pub struct ControlPlane {
-    pub keys: HashMap<String, KeyRecord>,
-    pub sequence: u64,
-    pub changes: Vec<Change>,
-    pub verify_calls: usize,
-    pub events: Vec<edge_protocol::Event>,
-    pub up: bool,
+pub(crate) struct ControlPlane {
+    pub(crate) keys: HashMap<String, KeyRecord>,
+    pub(crate) sequence: u64,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) verify_calls: usize,
+    pub(crate) events: Vec<edge_protocol::Event>,
+    pub(crate) up: bool,
 }
 
 /// One worker with everything around it.
-pub struct World {
-    pub gate: Gate,
-    pub slots: MemorySlots,
-    pub control_plane: ControlPlane,
-    pub now_ms: u64,
-    pub log: Vec<String>,
+pub(crate) struct World {
+    pub(crate) gate: Gate,
+    pub(crate) slots: MemorySlots,
+    pub(crate) control_plane: ControlPlane,
+    pub(crate) now_ms: u64,
+    pub(crate) log: Vec<String>,
     /// Messages that have not been answered.
-    pub on_the_way: Vec<Message>,
-    pub resumed: Vec<(StreamId, Decision)>,
+    pub(crate) on_the_way: Vec<Message>,
+    pub(crate) resumed: Vec<(StreamId, Decision)>,
     /// When the poll that is on the way was sent.
     polled_at_ms: u64,
     next_stream: u32,
@@ -89,7 +87,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(config: &str) -> Self {
+    pub(crate) fn new(config: &str) -> Self {
         let config = Config::parse(config.as_bytes()).unwrap();
         let seeds = Seeds { cache: [1; 16], shared: [2; 16], source: [3; 16] };
         Self {
@@ -113,16 +111,16 @@ impl World {
         }
     }
 
-    pub fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         Now::from_unix_ms(self.now_ms)
     }
 
     /// A key of `scope` that the control plane knows.
-    pub fn issue(&mut self, scope: Scope) -> String {
+    pub(crate) fn issue(&mut self, scope: Scope) -> String {
         self.issue_with(|record| record.scope = scope)
     }
 
-    pub fn issue_with(&mut self, change: impl FnOnce(&mut KeyRecord)) -> String {
+    pub(crate) fn issue_with(&mut self, change: impl FnOnce(&mut KeyRecord)) -> String {
         let (key, key_id) = self.new_key(Environment::Live);
         let mut record = KeyRecord {
             key_id,
@@ -141,11 +139,11 @@ impl World {
     }
 
     /// A well-formed key that nobody knows.
-    pub fn unknown_key(&mut self) -> String {
+    pub(crate) fn unknown_key(&mut self) -> String {
         self.new_key(Environment::Live).0
     }
 
-    pub fn new_key(&mut self, environment: Environment) -> (String, String) {
+    pub(crate) fn new_key(&mut self, environment: Environment) -> (String, String) {
         self.next_key += 1;
         let mut state = self.next_key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let key = Policy::default()
@@ -160,14 +158,14 @@ impl World {
         (key.text, key.key_id.to_string())
     }
 
-    pub fn revoke(&mut self, key: &str) {
+    pub(crate) fn revoke(&mut self, key: &str) {
         let record = self.control_plane.keys.get_mut(key).unwrap();
         record.is_active = false;
         let key_id = record.key_id.clone();
         self.announce(&key_id, ChangeKind::Revoked);
     }
 
-    pub fn announce(&mut self, key_id: &str, kind: ChangeKind) {
+    pub(crate) fn announce(&mut self, key_id: &str, kind: ChangeKind) {
         self.control_plane.sequence += 1;
         self.control_plane.changes.push(Change {
             sequence: self.control_plane.sequence,
@@ -178,7 +176,7 @@ impl World {
     }
 
     /// Sends a request, and says what was decided at once.
-    pub fn send(&mut self, request: &Ask<'_>) -> (StreamId, Decision) {
+    pub(crate) fn send(&mut self, request: &Ask<'_>) -> (StreamId, Decision) {
         self.next_stream += 1;
         let stream = StreamId(self.next_stream);
         let request = Request {
@@ -195,7 +193,7 @@ impl World {
     }
 
     /// Sends a request and lets the control plane answer until it is decided.
-    pub fn ask(&mut self, request: &Ask<'_>) -> Decision {
+    pub(crate) fn ask(&mut self, request: &Ask<'_>) -> Decision {
         let (stream, decision) = self.send(request);
         if decision != Decision::Wait {
             return decision;
@@ -209,12 +207,12 @@ impl World {
         panic!("the request was never decided");
     }
 
-    pub fn get(&mut self, key: &str) -> Decision {
+    pub(crate) fn get(&mut self, key: &str) -> Decision {
         self.ask(&Ask { credential: Credential::One(key.as_bytes()), ..Ask::default() })
     }
 
     /// Takes the gate's messages and log lines.
-    pub fn collect(&mut self) {
+    pub(crate) fn collect(&mut self) {
         let now = self.now();
         while let Some(message) = self.gate.next_message(now) {
             if message.call == Call::Changes {
@@ -226,16 +224,17 @@ impl World {
     }
 
     /// Answers everything that is on the way, but for a poll without news.
-    pub fn answer_all(&mut self) {
+    pub(crate) fn answer_all(&mut self) {
         for message in std::mem::take(&mut self.on_the_way) {
             match self.answer_to(&message) {
-                None => self.on_the_way.push(message),
-                Some(body) => self.deliver(message.call, body.as_deref()),
+                Reply::NotYet => self.on_the_way.push(message),
+                Reply::Failure => self.deliver(message.call, None),
+                Reply::Answer(body) => self.deliver(message.call, Some(&body)),
             }
         }
     }
 
-    pub fn deliver(&mut self, call: Call, body: Option<&[u8]>) {
+    pub(crate) fn deliver(&mut self, call: Call, body: Option<&[u8]>) {
         let answer = match body {
             Some(body) => Answer { status: 200, stamped: true, body },
             None => Answer { status: 503, stamped: false, body: b"no healthy upstream" },
@@ -245,14 +244,13 @@ impl World {
         self.collect();
     }
 
-    /// `None`: not yet. `Some(None)`: the call fails.
-    pub fn answer_to(&mut self, message: &Message) -> Option<Option<Vec<u8>>> {
+    pub(crate) fn answer_to(&mut self, message: &Message) -> Reply {
         if !self.control_plane.up {
-            return Some(None);
+            return Reply::Failure;
         }
         let cp = &mut self.control_plane;
         let position = Position { epoch: "ab12".into(), sequence: cp.sequence };
-        Some(Some(match message.call {
+        Reply::Answer(match message.call {
             Call::Verify(_) => {
                 cp.verify_calls += 1;
                 let asked: VerifyRequest = serde_json::from_slice(&message.body).unwrap();
@@ -264,12 +262,12 @@ impl World {
             }
             Call::Changes => {
                 let first = !message.path.contains("epoch=");
-                let since: u64 =
-                    message.path.split("since=").nth(1)?.split('&').next()?.parse().ok()?;
+                let since = message.path.split("since=").nth(1).unwrap();
+                let since: u64 = since.split('&').next().unwrap().parse().unwrap();
                 let changes: Vec<Change> =
                     cp.changes.iter().filter(|c| c.sequence > since).cloned().collect();
                 if !first && changes.is_empty() && self.now_ms < self.polled_at_ms + HOLD_MS {
-                    return None;
+                    return Reply::NotYet;
                 }
                 let changes = if first { Vec::new() } else { changes };
                 serde_json::to_vec(&ChangesAnswer { position, reset: first, changes }).unwrap()
@@ -280,11 +278,11 @@ impl World {
                 cp.events.extend(batch.events);
                 serde_json::to_vec(&ack).unwrap()
             }
-        }))
+        })
     }
 
     /// Lets time pass in steps of a tick.
-    pub fn pass_ms(&mut self, ms: u64) {
+    pub(crate) fn pass_ms(&mut self, ms: u64) {
         let end = self.now_ms + ms;
         while self.now_ms < end {
             self.now_ms = end.min(self.now_ms + 50);
@@ -293,18 +291,25 @@ impl World {
         }
     }
 
-    pub fn events(&self) -> Vec<&'static str> {
+    pub(crate) fn events(&self) -> Vec<&'static str> {
         self.control_plane.events.iter().map(|event| event.kind.as_str()).collect()
     }
 }
 
+/// What the control plane has to say to a message.
+pub(crate) enum Reply {
+    NotYet,
+    Failure,
+    Answer(Vec<u8>),
+}
+
 /// What a client asks.
 #[derive(Clone, Copy)]
-pub struct Ask<'a> {
-    pub method: &'a str,
-    pub path: &'a str,
-    pub credential: Credential<'a>,
-    pub client: &'a str,
+pub(crate) struct Ask<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) credential: Credential<'a>,
+    pub(crate) client: &'a str,
 }
 
 impl Default for Ask<'_> {
@@ -313,12 +318,12 @@ impl Default for Ask<'_> {
     }
 }
 
-pub fn with(key: &str) -> Ask<'_> {
+pub(crate) fn with(key: &str) -> Ask<'_> {
     Ask { credential: Credential::One(key.as_bytes()), ..Ask::default() }
 }
 
 #[track_caller]
-pub fn refused(decision: Decision) -> Refusal {
+pub(crate) fn refused(decision: Decision) -> Refusal {
     match decision {
         Decision::Refuse(refusal) => refusal,
         other => panic!("expected a refusal, got {other:?}"),
@@ -326,7 +331,7 @@ pub fn refused(decision: Decision) -> Refusal {
 }
 
 #[track_caller]
-pub fn passed(decision: Decision) -> gate::Pass {
+pub(crate) fn passed(decision: Decision) -> gate::Pass {
     match decision {
         Decision::Pass(pass) => pass,
         other => panic!("expected it to pass, got {other:?}"),
@@ -335,7 +340,7 @@ pub fn passed(decision: Decision) -> gate::Pass {
 
 /// The status and the code of a refusal.
 #[track_caller]
-pub fn answer(decision: Decision) -> (u16, String) {
+pub(crate) fn answer(decision: Decision) -> (u16, String) {
     let refusal = refused(decision);
     let body: serde_json::Value = serde_json::from_str(refusal.body()).unwrap();
     (refusal.status(), body["code"].as_str().unwrap().to_owned())

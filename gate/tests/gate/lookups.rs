@@ -1,11 +1,9 @@
 //! Asking about keys: once for many, kept for later, never outdated by a revocation.
 
-mod world;
-
+use crate::world::{Reply, World, answer, passed, refused, with};
 use edge_protocol::{ChangeKind, Scope};
 use gate::{Call, Decision};
 use wasm_bindgen_test::wasm_bindgen_test;
-use world::{World, answer, passed, refused, with};
 
 const PATIENT: &str = r#"{"version":1,"limits":[]}"#;
 
@@ -67,7 +65,7 @@ fn an_answer_that_a_revocation_overtook_lets_nobody_in() {
     assert_eq!(decision, Decision::Wait);
     let at = world.on_the_way.iter().position(|m| matches!(m.call, Call::Verify(_))).unwrap();
     let verify = world.on_the_way.remove(at);
-    let overtaken = world.answer_to(&verify).unwrap().unwrap();
+    let Reply::Answer(overtaken) = world.answer_to(&verify) else { panic!("an answer") };
     world.revoke(&key);
     world.answer_all();
     world.deliver(verify.call, Some(&overtaken));
@@ -160,7 +158,7 @@ fn a_flood_of_unknown_keys_does_not_push_out_a_known_one() {
     for i in 0..2000u32 {
         let unknown = world.unknown_key();
         let client = format!("10.0.{}.{}", i / 250, i % 250);
-        refused(world.ask(&world::Ask { client: &client, ..with(&unknown) }));
+        refused(world.ask(&crate::world::Ask { client: &client, ..with(&unknown) }));
     }
     let calls = world.control_plane.verify_calls;
     passed(world.get(&key));
@@ -177,7 +175,7 @@ fn one_address_cannot_take_all_the_lookups() {
     }
     assert_eq!(waiting, 64);
     let key = world.issue(Scope::Read);
-    let elsewhere = world::Ask { client: "192.0.2.99", ..with(&key) };
+    let elsewhere = crate::world::Ask { client: "192.0.2.99", ..with(&key) };
     assert_eq!(world.send(&elsewhere).1, Decision::Wait);
 }
 
@@ -188,7 +186,7 @@ fn every_event_reaches_the_control_plane_once_it_is_back() {
     passed(world.get(&key));
     world.control_plane.up = false;
     for _ in 0..300 {
-        refused(world.ask(&world::Ask::default()));
+        refused(world.ask(&crate::world::Ask::default()));
     }
     world.pass_ms(5_000);
     assert!(world.control_plane.events.iter().all(|e| e.kind.as_str() != "MISSING_API_KEY"));
@@ -204,4 +202,58 @@ fn a_worker_that_sees_no_request_says_nothing() {
     let mut world = World::new(PATIENT);
     world.pass_ms(10_000);
     assert!(world.on_the_way.is_empty());
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_clock_that_is_set_back_lets_nothing_last_longer() {
+    let mut world = World::new(PATIENT);
+    let key = world.issue(Scope::Read);
+    passed(world.get(&key));
+    world.pass_ms(1000);
+    world.control_plane.up = false;
+    world.pass_ms(1000);
+    world.now_ms -= 3_600_000;
+    world.control_plane.up = true;
+    world.revoke(&key);
+    world.pass_ms(1000);
+    assert_eq!(answer(world.get(&key)), (403, "invalid_api_key".into()));
+    let other = world.issue(Scope::Read);
+    passed(world.ask(&crate::world::Ask { client: "192.0.2.2", ..with(&other) }));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_overloaded_control_plane_costs_only_the_keys_it_cannot_tell() {
+    let mut world = World::new(PATIENT);
+    let known = world.issue(Scope::Read);
+    let other = world.issue(Scope::Read);
+    passed(world.get(&known));
+    let (stream, _) = world.send(&with(&other));
+    let at = world.on_the_way.iter().position(|m| matches!(m.call, Call::Verify(_))).unwrap();
+    let verify = world.on_the_way.remove(at);
+    let overloaded = gate::Answer { status: 503, stamped: true, body: b"{}" };
+    let now = world.now();
+    let decided = world.gate.on_answer(verify.call, &overloaded, now, &mut world.slots);
+    assert_eq!(decided.len(), 1);
+    assert_eq!(decided[0].0, stream);
+    assert_eq!(answer(decided[0].1).0, 503);
+    // Neither the known key nor the next unknown one has to wait for anything.
+    let (_, decision) = world.send(&with(&known));
+    passed(decision);
+    passed(world.get(&other));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_known_key_is_served_from_memory_when_it_cannot_be_asked_about() {
+    let mut world = World::new(PATIENT);
+    let key = world.issue(Scope::Read);
+    passed(world.get(&key));
+    world.pass_ms(61_000);
+    // A question fails, the feed is heard again, and the key comes within the rest.
+    let unknown = world.unknown_key();
+    world.control_plane.up = false;
+    assert_eq!(answer(world.get(&unknown)).0, 503);
+    world.control_plane.up = true;
+    world.answer_all();
+    let (_, decision) = world.send(&with(&key));
+    passed(decision);
 }
