@@ -64,7 +64,10 @@ pub async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let service =
         Arc::new(Service::new(&config, test_keys, serving.edge_token.as_ref(), around).await?);
     if serving.edge_token.is_none() {
-        tracing::warn!("KEYGATE_EDGE_TOKEN is not set: every call of a filter is refused");
+        tracing::error!(
+            "KEYGATE_EDGE_TOKEN is not set: every call of a filter is refused \
+             (make one: openssl rand -hex 32)"
+        );
     }
     measure_hash(&service.pool).await?;
 

@@ -22,8 +22,11 @@ const STEP: u32 = 10_000;
 /// What memory may grow by in the second half: noise of the allocators, far less than the 16 MB
 /// that each 100,000 addresses would take if each were kept.
 const TOLERANCE_KB: u64 = 4096;
+const STATUS_LINE: &[u8] = b"HTTP/1.1 200 ";
 const BUSY: &str = "203.0.113.7";
-const LIMIT: u64 = 20;
+/// As in the default limits. A much smaller one is reached by bystanders too, once some millions of
+/// addresses are active in one window: a count may be too high then, but never too low.
+const LIMIT: u64 = 100;
 
 /// Sends one request from each of the addresses up to `end` and reads the answers: all of them
 /// must have passed.
@@ -48,9 +51,13 @@ fn flood(connections: &mut [TcpStream], next: &AtomicU32, end: u32) {
                 let read = connection.read(&mut answer[length..]).unwrap();
                 assert!(read > 0, "the gate closed the connection");
                 length += read;
+                let text = &answer[..length];
+                assert!(
+                    length < STATUS_LINE.len() || text.starts_with(STATUS_LINE),
+                    "an address pays for others: {}",
+                    String::from_utf8_lossy(text)
+                );
             }
-            let text = String::from_utf8_lossy(&answer[..length]);
-            assert!(text.starts_with("HTTP/1.1 200 "), "an address pays for others: {text}");
         }
     }
 }
@@ -118,6 +125,9 @@ fn a_flood_of_addresses_takes_bounded_memory_and_resets_nobody() {
             });
             next.store(end, Ordering::Relaxed);
             busy_is_refused();
+            if end % (addresses / 10).max(STEP) == 0 {
+                println!("{end} addresses after {:?}: {} KB", start.elapsed(), resident_kb(envoy));
+            }
         }
         resident.push(resident_kb(envoy));
     }
