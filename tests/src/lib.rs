@@ -47,5 +47,6 @@ pub use gate::{Gate, fresh_address};
 pub use http::{Answer, Connection, Request};
 pub use keys::{Key, key_hash, key_with_secret, mistyped, unknown_key, unknown_test_key};
 pub use wait::{
-    eventually, rfc3339, unix_ms, unix_seconds, wait_for_room_in_window, wait_for_room_in_window_of, within,
+    eventually, rfc3339, unix_ms, unix_seconds, wait_for_room_in_window,
+    wait_for_room_in_window_of, within,
 };

@@ -33,6 +33,9 @@ pub(super) enum Command {
         /// At most so many
         #[arg(long, default_value_t = 1000)]
         limit: usize,
+        /// Only those of this scope: read, write or admin
+        #[arg(long, value_parser = Scope::from_str)]
+        scope: Option<Scope>,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -112,7 +115,7 @@ fn limit(text: &str) -> Result<LimitRequest, String> {
 pub(super) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
     match command {
         Command::Create(create) => create_key(create, settings).await,
-        Command::List { limit, json } => list(limit, json, settings).await,
+        Command::List { limit, scope, json } => list(limit, scope, json, settings).await,
         Command::Show { key_id, json } => show(key_id, json, settings).await,
         Command::Revoke { key_id, reason, json } => end(key_id, reason, json, settings).await,
     }
@@ -167,21 +170,25 @@ async fn create_key(create: Create, settings: &Settings) -> anyhow::Result<()> {
     }
 }
 
-async fn list(limit: usize, json: bool, settings: &Settings) -> anyhow::Result<()> {
+async fn list(
+    limit: usize,
+    scope: Option<Scope>,
+    json: bool,
+    settings: &Settings,
+) -> anyhow::Result<()> {
     let (_, store) = offline::open(settings).await?;
     let mut keys: Vec<Key> = Vec::new();
+    let mut after = None;
     while keys.len() < limit {
-        let after =
-            keys.last().map(|key| KeyCursor { created_at: key.created_at, key_id: key.key_id });
         let page = store.keys(after, PAGE).await?;
-        if page.is_empty() {
-            break;
-        }
-        keys.extend(page);
+        let Some(last) = page.last() else { break };
+        after = Some(KeyCursor { created_at: last.created_at, key_id: last.key_id });
+        keys.extend(page.into_iter().filter(|key| scope.is_none_or(|scope| key.scope == scope)));
     }
     keys.truncate(limit);
     if json {
-        return print_json(&keys.into_iter().map(KeyView::from).collect::<Vec<_>>());
+        let items: Vec<_> = keys.into_iter().map(KeyView::from).collect();
+        return print_json(&serde_json::json!({ "items": items }));
     }
     let now = SystemClock.now();
     let rows: Vec<_> = keys

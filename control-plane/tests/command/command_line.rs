@@ -49,7 +49,12 @@ fn keys_are_made_listed_shown_and_revoked_from_the_command_line() {
 
     let list = it.run(&["keys", "list"]);
     assert!(list.output.contains(id) && list.output.contains("active"), "{list:?}");
-    assert_eq!(it.run(&["keys", "list", "--json"]).json()[0]["name"], "first");
+    let listed = it.run(&["keys", "list", "--json"]).json();
+    assert_eq!(listed["items"][0]["name"], "first");
+    for (scope, count) in [("admin", 1), ("read", 0)] {
+        let listed = it.run(&["keys", "list", "--scope", scope, "--json"]).json();
+        assert_eq!(listed["items"].as_array().map(Vec::len), Some(count), "{listed}");
+    }
     let shown = it.run(&["keys", "show", id, "--json"]).json();
     assert!(shown.get("api_key").is_none());
     assert_eq!(shown["owner"], "ops");
