@@ -214,6 +214,11 @@ fn paths_mean_one_thing_or_are_refused(gate: &Gate, key: &Key) {
         "/admin?/open",
         "/open/..//admin",
         "/admin#/open",
+        "/;/admin",
+        "/open/;x/admin",
+        "/%3b/admin",
+        "/%61dmin",
+        "/admi%6E%3Bv=1",
     ] {
         let answer = gate.get(path).key(key).send();
         assert!([400, 403].contains(&answer.status), "{path}: {answer:?}");
