@@ -9,7 +9,10 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use crate::{
-    http::problem::{Code, Problem},
+    http::{
+        problem::{Code, Problem},
+        wording,
+    },
     keys::new_key::FieldError,
 };
 
@@ -68,6 +71,9 @@ fn invalid(path: &str, error: &serde_json::Error) -> Problem {
         "." | "" => message.split('`').nth(1).unwrap_or("."),
         path => path,
     };
-    let error = FieldError { field: field.to_owned(), message: message.to_owned() };
+    let error = FieldError {
+        field: wording::field(field).to_owned(),
+        message: wording::without_input(message),
+    };
     Problem::new(Code::InvalidFields).errors(vec![error])
 }

@@ -8,7 +8,10 @@ use axum::{
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    http::problem::{Code, Problem},
+    http::{
+        problem::{Code, Problem},
+        wording,
+    },
     keys::new_key::FieldError,
 };
 
@@ -24,7 +27,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         match Query::try_from_uri(&parts.uri) {
             Ok(Query(parameters)) => Ok(Self(parameters)),
-            Err(rejection) => Err(Problem::new(Code::InvalidQuery).detail(rejection.body_text())),
+            Err(rejection) => Err(Problem::new(Code::InvalidQuery)
+                .detail(wording::without_input(&rejection.body_text()))),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::fault::Fault;
-use crate::{metrics, service::Service, store::Changes};
+use crate::{http::wording, metrics, service::Service, store::Changes};
 
 /// As the protocol has it.
 const MAX_CHANGES: u32 = 1000;
@@ -20,7 +20,8 @@ pub(super) async fn handler(
     State(service): State<Arc<Service>>,
     query: Result<Query<ChangesQuery>, QueryRejection>,
 ) -> Result<Json<ChangesAnswer>, Fault> {
-    let Query(query) = query.map_err(|rejection| Fault::Malformed(rejection.body_text()))?;
+    let Query(query) = query
+        .map_err(|rejection| Fault::Malformed(wording::without_input(&rejection.body_text())))?;
     if query.epoch.is_none() {
         return reset(&service).await;
     }

@@ -1,7 +1,7 @@
 //! The tables: whether they are up to date, and bringing them there.
 
 use sqlx::{SqlitePool, migrate::Migrator, sqlite::SqlitePoolOptions};
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, fs::File, path::Path};
 
 use super::{OpenError, StoreError, display, options};
 
@@ -13,7 +13,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 /// As [`OpenError`] says.
 pub async fn migrate(path: &Path) -> Result<usize, OpenError> {
     let url = display(path);
-    create_private(path)
+    let _turn = wait_for_turn(path)
+        .await
         .map_err(|source| OpenError::Unreachable { url: url.clone(), source: source.into() })?;
     let pool = SqlitePoolOptions::new()
         .max_connections(1)
@@ -73,11 +74,20 @@ async fn applied(pool: &SqlitePool) -> Result<HashMap<i64, Vec<u8>>, StoreError>
     Ok(rows.into_iter().collect())
 }
 
+/// Makes the file if it is not there, and waits until no other process brings it up to date. A
+/// new file's first change of journal mode fails when another process does the same: `SQLite` does
+/// not wait there, whatever the busy timeout. The lock ends with the file handle.
+async fn wait_for_turn(path: &Path) -> std::io::Result<File> {
+    let file = create_private(path)?;
+    let locked = tokio::task::spawn_blocking(move || file.lock().map(|()| file));
+    locked.await.map_err(std::io::Error::other)?
+}
+
 /// Makes the file for its owner's eyes only; `SQLite` gives its companions the same mode.
-fn create_private(path: &Path) -> std::io::Result<()> {
+fn create_private(path: &Path) -> std::io::Result<File> {
     let mut options = std::fs::OpenOptions::new();
     options.create(true).append(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
+    options.open(path)
 }
