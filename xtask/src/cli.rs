@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::checks::{self, Step};
+use crate::codegen;
 use crate::interrupt::{self, Interrupted};
 use crate::up::{self, Up};
 use crate::wasm::{self, Variant};
@@ -30,6 +32,18 @@ enum Task {
         #[arg(long)]
         trap: bool,
     },
+    /// Check everything: formatting, lints, generated files, all tests
+    Test {
+        /// Only these steps
+        #[arg(value_name = "STEP")]
+        steps: Vec<Step>,
+    },
+    /// Write the files that are made from the code
+    Codegen {
+        /// Write nothing; fail when one is not up to date
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 /// Runs the task that the command line names.
@@ -52,11 +66,10 @@ pub fn main() -> ExitCode {
 fn run(task: Task) -> Result<()> {
     match task {
         Task::Up(options) => up::run(&options),
-        Task::Wasm { trap } => wasm::build(if trap {
-            Variant::Trap
-        } else {
-            Variant::Product
-        })
-        .map(drop),
+        Task::Test { steps } => checks::run(&steps),
+        Task::Codegen { check } => codegen::run(check),
+        Task::Wasm { trap } => {
+            wasm::build(if trap { Variant::Trap } else { Variant::Product }).map(drop)
+        }
     }
 }

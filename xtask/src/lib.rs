@@ -2,7 +2,9 @@
 //! starts a whole Keygate or a part of it ([`stack`]).
 
 pub mod cache;
+pub mod checks;
 pub mod cli;
+pub mod codegen;
 pub mod edge_config;
 pub mod envoy;
 pub mod interrupt;

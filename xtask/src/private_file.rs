@@ -35,11 +35,7 @@ pub fn write(path: &Path, content: &str) -> Result<()> {
 
 fn write_new(path: &Path, content: &str) -> std::io::Result<()> {
     let _ = fs::remove_file(path);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(content.as_bytes())?;
     file.sync_all()
 }

@@ -26,10 +26,7 @@ pub fn get(server: SocketAddr, path: &str) -> Result<Answer> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     // HTTP/1.0 would be simpler to read, but Envoy refuses it; `close` ends the answer here too.
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\n\r\n"
-    )?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\n\r\n")?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     parse(&bytes).with_context(|| format!("{server} does not answer in HTTP"))
@@ -38,20 +35,9 @@ pub fn get(server: SocketAddr, path: &str) -> Result<Answer> {
 fn parse(bytes: &[u8]) -> Option<Answer> {
     let text = String::from_utf8_lossy(bytes);
     let (head, body) = text.split_once("\r\n\r\n")?;
-    let status = head
-        .strip_prefix("HTTP/1.")?
-        .split(' ')
-        .nth(1)?
-        .parse()
-        .ok()?;
-    let chunked = head
-        .to_ascii_lowercase()
-        .contains("\r\ntransfer-encoding: chunked");
-    let body = if chunked {
-        join_chunks(body)
-    } else {
-        body.to_owned()
-    };
+    let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
+    let chunked = head.to_ascii_lowercase().contains("\r\ntransfer-encoding: chunked");
+    let body = if chunked { join_chunks(body) } else { body.to_owned() };
     Some(Answer { status, body })
 }
 
@@ -75,13 +61,7 @@ mod tests {
     #[test]
     fn an_answer_with_a_plain_body_is_read() {
         let answer = parse(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
-        assert_eq!(
-            answer,
-            Some(Answer {
-                status: 200,
-                body: "ok".to_owned()
-            })
-        );
+        assert_eq!(answer, Some(Answer { status: 200, body: "ok".to_owned() }));
     }
 
     #[test]
@@ -89,13 +69,7 @@ mod tests {
         let answer = parse(
             b"HTTP/1.1 503 Service Unavailable\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
         );
-        assert_eq!(
-            answer,
-            Some(Answer {
-                status: 503,
-                body: "abcde".to_owned()
-            })
-        );
+        assert_eq!(answer, Some(Answer { status: 503, body: "abcde".to_owned() }));
     }
 
     #[test]

@@ -16,20 +16,14 @@ pub struct Deadline(Instant);
 impl Deadline {
     /// The deadline this far from now.
     #[must_use]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a development tool waits on the real clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a development tool waits on the real clock")]
     pub fn after(time: Duration) -> Self {
         Self(Instant::now() + time)
     }
 
     /// Whether it has passed.
     #[must_use]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a development tool waits on the real clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a development tool waits on the real clock")]
     pub fn has_passed(self) -> bool {
         Instant::now() >= self.0
     }
@@ -56,4 +50,23 @@ pub fn until<T>(time: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> 
 /// A short pause between two looks at something.
 pub fn pause() {
     std::thread::sleep(POLL);
+}
+
+/// How long something takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Begins now.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "a development tool reports real time")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Since the start.
+    #[must_use]
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
 }

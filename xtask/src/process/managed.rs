@@ -54,11 +54,7 @@ impl ManagedProcess {
         let stderr = append_to(&spec.stderr)?;
         let log_start = stderr.metadata().map_or(0, |file| file.len());
         let mut command = Command::new(&spec.program);
-        command
-            .args(&spec.args)
-            .stdin(Stdio::null())
-            .stdout(stdout)
-            .stderr(stderr);
+        command.args(&spec.args).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         if let Some(prefix) = &spec.without_env {
             let hidden = std::env::vars_os().map(|(name, _)| name);
             for name in hidden.filter(|name| name.to_string_lossy().starts_with(prefix.as_str())) {
@@ -67,11 +63,7 @@ impl ManagedProcess {
         }
         command.envs(&spec.env);
         let child = spawn(command)?;
-        Ok(Self {
-            spec,
-            child,
-            log_start,
-        })
+        Ok(Self { spec, child, log_start })
     }
 
     /// Its process id.
@@ -91,9 +83,7 @@ impl ManagedProcess {
     /// # Errors
     /// When the system does not tell.
     pub fn exit_status(&mut self) -> Result<Option<ExitStatus>> {
-        self.child
-            .try_wait()
-            .with_context(|| format!("cannot watch {}", self.spec.name))
+        self.child.try_wait().with_context(|| format!("cannot watch {}", self.spec.name))
     }
 
     /// Whether it still runs.
@@ -140,9 +130,7 @@ impl ManagedProcess {
     /// When the system does not let us.
     pub fn kill(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::KILL)?;
-        self.child
-            .wait()
-            .with_context(|| format!("cannot wait for {}", self.spec.name))
+        self.child.wait().with_context(|| format!("cannot wait for {}", self.spec.name))
     }
 
     /// Freezes it: connections stay up, nothing answers.

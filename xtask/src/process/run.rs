@@ -33,10 +33,7 @@ pub fn run(mut command: Command) -> Result<()> {
 /// As [`run`].
 pub fn capture(mut command: Command) -> Result<String> {
     let name = describe(&command);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = spawn(command)?;
     let output = reader(child.stdout.take());
     let errors = reader(child.stderr.take());
@@ -44,11 +41,7 @@ pub fn capture(mut command: Command) -> Result<String> {
     let output = output.join().unwrap_or_default();
     let errors = errors.join().unwrap_or_default();
     if !status.success() {
-        let said = if errors.trim().is_empty() {
-            output.trim()
-        } else {
-            errors.trim()
-        };
+        let said = if errors.trim().is_empty() { output.trim() } else { errors.trim() };
         bail!("{name} failed ({status}): {said}");
     }
     Ok(output)
@@ -57,10 +50,7 @@ pub fn capture(mut command: Command) -> Result<String> {
 /// Whether a command can be run and ends well, its output unseen.
 #[must_use]
 pub fn succeeds(mut command: Command) -> bool {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
 
@@ -92,12 +82,7 @@ fn finish(child: &mut Child) -> Result<ExitStatus> {
 
 fn describe(command: &Command) -> String {
     let program = std::path::Path::new(command.get_program());
-    let mut words = vec![
-        program
-            .file_name()
-            .unwrap_or(program.as_os_str())
-            .to_string_lossy(),
-    ];
+    let mut words = vec![program.file_name().unwrap_or(program.as_os_str()).to_string_lossy()];
     words.extend(command.get_args().map(|word| word.to_string_lossy()));
     words.join(" ")
 }

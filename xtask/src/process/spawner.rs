@@ -18,10 +18,7 @@ type Order = (Command, Sender<io::Result<Child>>);
 pub fn spawn(command: Command) -> Result<Child> {
     let name = command.get_program().to_string_lossy().into_owned();
     let (answer, answered) = channel();
-    orders()?
-        .send((command, answer))
-        .ok()
-        .context("the spawner has ended")?;
+    orders()?.send((command, answer)).ok().context("the spawner has ended")?;
     let child = answered.recv().context("the spawner has ended")?;
     child.with_context(|| format!("cannot run {name}"))
 }
@@ -34,24 +31,19 @@ fn orders() -> Result<Sender<Order>> {
         return Ok(orders.clone());
     }
     let (orders, received) = channel::<Order>();
-    std::thread::Builder::new()
-        .name("spawner".to_owned())
-        .spawn(move || {
-            for (mut command, answer) in received {
-                command.process_group(0);
-                die_with_parent(&mut command);
-                // Whoever asked may have gone; the child is then dropped, and dies with this tool.
-                let _ = answer.send(command.spawn());
-            }
-        })?;
+    std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
+        for (mut command, answer) in received {
+            command.process_group(0);
+            die_with_parent(&mut command);
+            // Whoever asked may have gone; the child is then dropped, and dies with this tool.
+            let _ = answer.send(command.spawn());
+        }
+    })?;
     Ok(ORDERS.get_or_init(|| orders).clone())
 }
 
 #[cfg(target_os = "linux")]
-#[expect(
-    unsafe_code,
-    reason = "code between fork and exec is unsafe by its nature"
-)]
+#[expect(unsafe_code, reason = "code between fork and exec is unsafe by its nature")]
 fn die_with_parent(command: &mut Command) {
     use rustix::process::{Signal, getppid, set_parent_process_death_signal};
     let parent = rustix::process::getpid();

@@ -78,19 +78,13 @@ impl ControlPlaneOptions {
     /// The command line of this control plane, for its database.
     #[must_use]
     pub fn keygate(&self) -> Keygate {
-        Keygate {
-            binary: self.binary.clone(),
-            env: self.variables(),
-        }
+        Keygate { binary: self.binary.clone(), env: self.variables() }
     }
 
     fn variables(&self) -> BTreeMap<String, String> {
         let mut env = self.env.clone();
         env.insert("KEYGATE_LISTEN".to_owned(), self.listen.to_string());
-        env.insert(
-            "KEYGATE_EDGE_LISTEN".to_owned(),
-            self.edge_listen.to_string(),
-        );
+        env.insert("KEYGATE_EDGE_LISTEN".to_owned(), self.edge_listen.to_string());
         env
     }
 }
@@ -134,9 +128,7 @@ impl ControlPlaneProcess {
             if let Some(status) = self.process.exit_status()? {
                 bail!("the control plane ended ({status}): {}", self.last_words());
             }
-            Ok(probe::get(admin, "/readyz")
-                .is_ok_and(|answer| answer.status == 200)
-                .then_some(()))
+            Ok(probe::get(admin, "/readyz").is_ok_and(|answer| answer.status == 200).then_some(()))
         })?;
         if ready.is_none() {
             bail!(
@@ -195,14 +187,8 @@ impl ControlPlaneProcess {
     fn last_words(&self) -> String {
         let log = self.process.log();
         let lines: Vec<_> = log.lines().filter(|line| !line.trim().is_empty()).collect();
-        let tail = lines
-            .get(lines.len().saturating_sub(3)..)
-            .unwrap_or_default();
-        if tail.is_empty() {
-            "it said nothing".to_owned()
-        } else {
-            tail.join("\n")
-        }
+        let tail = lines.get(lines.len().saturating_sub(3)..).unwrap_or_default();
+        if tail.is_empty() { "it said nothing".to_owned() } else { tail.join("\n") }
     }
 }
 

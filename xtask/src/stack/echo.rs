@@ -48,23 +48,16 @@ impl EchoServer {
         let hits = Arc::new(AtomicU64::new(0));
         let app = Router::new().fallback(echo).with_state(Arc::clone(&hits));
         let (stop, stopped) = oneshot::channel::<()>();
-        let thread = std::thread::Builder::new()
-            .name("echo".to_owned())
-            .spawn(move || {
-                runtime.block_on(async move {
-                    tokio::select! {
-                        _ = axum::serve(listener, app) => {}
-                        _ = stopped => {}
-                    }
-                });
-                // Open connections end with the runtime, here.
-            })?;
-        Ok(Self {
-            address,
-            hits,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        let thread = std::thread::Builder::new().name("echo".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                tokio::select! {
+                    _ = axum::serve(listener, app) => {}
+                    _ = stopped => {}
+                }
+            });
+            // Open connections end with the runtime, here.
+        })?;
+        Ok(Self { address, hits, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Where it listens.

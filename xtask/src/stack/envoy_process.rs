@@ -48,17 +48,9 @@ impl EnvoyOptions {
     pub fn validate(&self, config: &EdgeConfig) -> Result<()> {
         let file = self.write(config)?;
         let mut command = Command::new(&self.binary);
-        command
-            .arg("--mode")
-            .arg("validate")
-            .arg("--disable-hot-restart")
-            .arg("-c")
-            .arg(file);
+        command.arg("--mode").arg("validate").arg("--disable-hot-restart").arg("-c").arg(file);
         process::capture(command).map(drop).map_err(|error| {
-            anyhow::anyhow!(
-                "Envoy refuses its configuration: {}",
-                reasons(&error.to_string())
-            )
+            anyhow::anyhow!("Envoy refuses its configuration: {}", reasons(&error.to_string()))
         })
     }
 
@@ -81,10 +73,7 @@ impl EnvoyProcess {
     pub fn start(options: EnvoyOptions, config: &EdgeConfig) -> Result<Self> {
         let file = options.write(config)?;
         let mut args: Vec<OsString> = vec!["-c".into(), file.into()];
-        args.extend([
-            "--concurrency".into(),
-            options.concurrency.to_string().into(),
-        ]);
+        args.extend(["--concurrency".into(), options.concurrency.to_string().into()]);
         // Several Envoys on one machine would share its domain socket and memory.
         args.push("--disable-hot-restart".into());
         args.extend(options.args.iter().cloned());
@@ -112,16 +101,11 @@ impl EnvoyProcess {
             if let Some(status) = self.process.exit_status()? {
                 bail!("Envoy ended ({status}): {}", reasons(&self.process.log()));
             }
-            Ok(probe::get(admin, "/ready")
-                .is_ok_and(|answer| answer.status == 200)
-                .then_some(()))
+            Ok(probe::get(admin, "/ready").is_ok_and(|answer| answer.status == 200).then_some(()))
         })?;
         if ready.is_none() {
             let log = self.process.log_file().display();
-            bail!(
-                "Envoy does not serve after {} s: see {log}",
-                START.as_secs()
-            );
+            bail!("Envoy does not serve after {} s: see {log}", START.as_secs());
         }
         Ok(())
     }
@@ -191,10 +175,7 @@ fn reasons(log: &str) -> String {
     }
     if found.is_empty() {
         let lines: Vec<_> = log.lines().collect();
-        found = lines
-            .get(lines.len().saturating_sub(3)..)
-            .unwrap_or_default()
-            .to_vec();
+        found = lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().to_vec();
     }
     found.join("\n")
 }
@@ -202,10 +183,7 @@ fn reasons(log: &str) -> String {
 /// A log line without its time, thread, level and source: `[…][…][…][…] [file:line] message`.
 fn message(line: &str) -> &str {
     let mut rest = line.trim();
-    while let Some((_, after)) = rest
-        .strip_prefix('[')
-        .and_then(|inner| inner.split_once(']'))
-    {
+    while let Some((_, after)) = rest.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
         rest = after.trim_start();
     }
     if rest.is_empty() { line } else { rest }

@@ -151,9 +151,7 @@ impl fmt::Debug for StackOptions {
 /// When the ready file is not as expected.
 pub fn try_out_filter_config(environment: &str) -> Result<Value> {
     let mut config = EdgeConfig::standalone()?.filter_configuration()?;
-    let fields = config
-        .as_object_mut()
-        .context("the filter's configuration is no object")?;
+    let fields = config.as_object_mut().context("the filter's configuration is no object")?;
     fields.insert("environment".to_owned(), json!(environment));
     Ok(config)
 }

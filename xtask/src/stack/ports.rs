@@ -23,10 +23,7 @@ pub fn free_port() -> Result<u16> {
     for step in 0..u32::from(COUNT) {
         let offset = u16::try_from(start.wrapping_add(step) % u32::from(COUNT))?;
         let port = FIRST + offset;
-        let fresh = GIVEN
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(port);
+        let fresh = GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port);
         if fresh && is_free(port) {
             return Ok(port);
         }
@@ -67,13 +64,8 @@ mod tests {
     fn a_taken_port_is_told_with_the_option_to_change_it() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let error = require_free(port, "gateway", "--gateway-port")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains(&port.to_string()) && error.contains("--gateway-port"),
-            "{error}"
-        );
+        let error = require_free(port, "gateway", "--gateway-port").unwrap_err().to_string();
+        assert!(error.contains(&port.to_string()) && error.contains("--gateway-port"), "{error}");
         drop(listener);
         assert!(require_free(port, "gateway", "--gateway-port").is_ok());
     }

@@ -119,13 +119,7 @@ impl Stack {
         };
         let config = options.edge_config(&upstream)?;
         let envoy = EnvoyProcess::start(options.envoy(), &config)?;
-        Ok(Self {
-            envoy,
-            control_plane,
-            echo,
-            options,
-            upstream_url: upstream.url(),
-        })
+        Ok(Self { envoy, control_plane, echo, options, upstream_url: upstream.url() })
     }
 
     /// Waits until a request without a key gets the gate's answer, and returns its status.

@@ -78,10 +78,7 @@ struct Running {
 fn start(up: &Up, options: StackOptions) -> Result<Running> {
     progress::step("starting the control plane");
     let control_plane = options.control_plane();
-    control_plane
-        .keygate()
-        .run(&["migrate"])
-        .context("the database cannot be used")?;
+    control_plane.keygate().run(&["migrate"]).context("the database cannot be used")?;
     let keys = first_keys::make(&control_plane.keygate(), &up.dir)?;
     let control_plane = ControlPlaneProcess::start(control_plane)?;
     progress::step("starting Envoy");
@@ -111,31 +108,18 @@ fn announce(up: &Up, running: &Running) {
     let Running { stack, keys } = running;
     let dir = up.dir.display();
     println!("\nKeygate is up.");
-    println!(
-        "  gate       {} -> {}",
-        stack.gateway_url(),
-        stack.upstream_url()
-    );
+    println!("  gate       {} -> {}", stack.gateway_url(), stack.upstream_url());
     println!("  admin API  {}", stack.admin_url());
     println!("  Envoy      {}", stack.envoy.admin_url());
     println!("  logs       {}", stack.logs().display());
     if let Some(admin_key) = &keys.admin {
         println!("  admin key  {admin_key}");
-        println!(
-            "             (shown this once; also in {dir}/{})",
-            first_keys::ADMIN_FILE
-        );
+        println!("             (shown this once; also in {dir}/{})", first_keys::ADMIN_FILE);
     }
     let demo = up.dir.join(first_keys::DEMO_FILE);
-    let key = if demo.is_file() {
-        format!("$(cat {})", demo.display())
-    } else {
-        "YOUR_KEY".to_owned()
-    };
-    println!(
-        "\n  curl -H \"X-API-Key: {key}\" {}/\n",
-        stack.gateway_url()
-    );
+    let key =
+        if demo.is_file() { format!("$(cat {})", demo.display()) } else { "YOUR_KEY".to_owned() };
+    println!("\n  curl -H \"X-API-Key: {key}\" {}/\n", stack.gateway_url());
     println!("Ctrl-C ends it.");
 }
 

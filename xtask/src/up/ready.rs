@@ -16,9 +16,7 @@ pub(super) struct Ready {
 
 impl Ready {
     pub(super) fn in_folder(dir: &Path) -> Self {
-        Self {
-            file: dir.join("ready.json"),
-        }
+        Self { file: dir.join("ready.json") }
     }
 
     /// Writes it in one piece. The key files are relative to its folder, and null when this start

@@ -57,25 +57,14 @@ pub(super) fn read(up: &Up) -> Result<Settings> {
     add_secret(&mut env, "KEYGATE_SECRET_KEY", &up.dir, "secret_key")?;
     add_secret(&mut env, "KEYGATE_EDGE_TOKEN", &up.dir, "edge_token")?;
     let gateway = loopback(up.gateway_port);
-    Ok(Settings {
-        gateway,
-        admin,
-        edge,
-        upstream,
-        filter_config,
-        env,
-    })
+    Ok(Settings { gateway, admin, edge, upstream, filter_config, env })
 }
 
 impl Settings {
     pub(super) fn require_free_ports(&self) -> Result<()> {
         require_free(self.gateway.port(), "the gate", "--gateway-port")?;
         require_free(self.admin.port(), "the admin API", "--admin-port")?;
-        require_free(
-            self.edge.port(),
-            "the API for filters",
-            "KEYGATE_EDGE_LISTEN",
-        )
+        require_free(self.edge.port(), "the API for filters", "KEYGATE_EDGE_LISTEN")
     }
 
     pub(super) fn into_stack(self, up: &Up, binaries: Binaries) -> Result<StackOptions> {
@@ -98,9 +87,7 @@ fn from_environment() -> Result<BTreeMap<String, String>> {
         if !name.starts_with("KEYGATE_") || OWN.contains(&name.as_str()) {
             continue;
         }
-        let Ok(value) = value.into_string() else {
-            bail!("{name} is no text")
-        };
+        let Ok(value) = value.into_string() else { bail!("{name} is no text") };
         env.insert(name, value);
     }
     Ok(env)
@@ -147,9 +134,7 @@ fn filter_config_of(file: &Path) -> Result<Value> {
 }
 
 fn address(variable: &str, value: &str) -> Result<SocketAddr> {
-    value
-        .parse()
-        .with_context(|| format!("{variable} is {value:?}, not an address and a port"))
+    value.parse().with_context(|| format!("{variable} is {value:?}, not an address and a port"))
 }
 
 fn loopback(port: u16) -> SocketAddr {

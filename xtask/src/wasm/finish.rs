@@ -46,11 +46,8 @@ pub fn finish(compiled: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn rename_exports(module: &mut Module) {
-    let all: Vec<_> = module
-        .exports
-        .iter()
-        .map(|export| (export.id(), export.name.clone()))
-        .collect();
+    let all: Vec<_> =
+        module.exports.iter().map(|export| (export.id(), export.name.clone())).collect();
     for (id, name) in all {
         if let Some(final_name) = final_name(&name) {
             module.exports.get_mut(id).name = final_name;
@@ -67,9 +64,7 @@ fn final_name(name: &str) -> Option<String> {
     }
     match name.strip_prefix("keygate_")? {
         "malloc" => Some("malloc".to_owned()),
-        callback => callback
-            .starts_with("on_")
-            .then(|| format!("proxy_{callback}")),
+        callback => callback.starts_with("on_").then(|| format!("proxy_{callback}")),
     }
 }
 
@@ -141,11 +136,7 @@ mod tests {
     fn only_our_entry_points_are_left() {
         let finished = finish(&compiled("", REQUEST)).unwrap();
         let module = Module::from_buffer(&finished).unwrap();
-        let mut names: Vec<_> = module
-            .exports
-            .iter()
-            .map(|export| export.name.as_str())
-            .collect();
+        let mut names: Vec<_> = module.exports.iter().map(|export| export.name.as_str()).collect();
         names.sort_unstable();
         assert_eq!(
             names,
@@ -167,11 +158,7 @@ mod tests {
     fn what_only_the_sdk_needed_is_gone() {
         let finished = finish(&compiled("", REQUEST)).unwrap();
         let module = Module::from_buffer(&finished).unwrap();
-        let imports: Vec<_> = module
-            .imports
-            .iter()
-            .map(|import| import.name.as_str())
-            .collect();
+        let imports: Vec<_> = module.imports.iter().map(|import| import.name.as_str()).collect();
         assert_eq!(imports, ["proxy_log"]);
     }
 
@@ -179,12 +166,7 @@ mod tests {
     fn function_names_stay_for_backtraces() {
         let finished = finish(&compiled("", REQUEST)).unwrap();
         let module = Module::from_buffer(&finished).unwrap();
-        assert!(
-            module
-                .funcs
-                .iter()
-                .any(|function| function.name.as_deref() == Some("tick"))
-        );
+        assert!(module.funcs.iter().any(|function| function.name.as_deref() == Some("tick")));
     }
 
     #[test]

@@ -58,18 +58,14 @@ pub fn build(variant: Variant) -> Result<PathBuf> {
         Variant::Product => "building the filter (WebAssembly)",
         Variant::Trap => "building the filter that traps (WebAssembly)",
     });
-    let mut cargo = toolchain.build()?;
+    let mut cargo = toolchain.cargo("build")?;
     cargo.args(["-p", "filter", "--profile", PROFILE]);
     if variant == Variant::Trap {
         cargo.args(["--features", "trap"]);
     }
     process::run(cargo)?;
 
-    let compiled = toolchain
-        .target_dir()?
-        .join(TARGET)
-        .join(PROFILE)
-        .join("keygate_filter.wasm");
+    let compiled = toolchain.target_dir()?.join(TARGET).join(PROFILE).join("keygate_filter.wasm");
     let bytes =
         fs::read(&compiled).with_context(|| format!("cannot read {}", compiled.display()))?;
     let finished = finish(&bytes)?;

@@ -48,22 +48,22 @@ impl Toolchain {
         );
     }
 
-    /// The `cargo build` of this compiler for the target, still without a package.
+    /// A cargo command (`build`, `test`) of this compiler for the target, still without a package.
     ///
     /// # Errors
     /// When cargo does not tell its target folder.
-    pub fn build(self) -> Result<Command> {
+    pub fn cargo(self, subcommand: &str) -> Result<Command> {
         match self {
             Self::Installed => {
                 let mut cargo = workspace::cargo();
-                cargo.args(["build", "--target", TARGET]);
+                cargo.args([subcommand, "--target", TARGET]);
                 Ok(cargo)
             }
             Self::Debian => {
                 let mut cargo = Command::new("/usr/bin/cargo");
                 cargo
                     .current_dir(workspace::root())
-                    .args(["build", "--target", TARGET, "-Zbuild-std=std,panic_abort"])
+                    .args([subcommand, "--target", TARGET, "-Zbuild-std=std,panic_abort"])
                     .env("PATH", debian_path())
                     .env("RUSTC", "/usr/bin/rustc")
                     // -Zbuild-std is unstable; Debian's compiler is a stable one.
@@ -95,9 +95,7 @@ impl Toolchain {
 fn is_installed() -> bool {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut command = Command::new(rustc);
-    command
-        .current_dir(workspace::root())
-        .args(["--print", "target-libdir", "--target", TARGET]);
+    command.current_dir(workspace::root()).args(["--print", "target-libdir", "--target", TARGET]);
     process::capture(command).is_ok_and(|folder| Path::new(folder.trim()).is_dir())
 }
 
@@ -107,9 +105,7 @@ fn added_by_rustup() -> bool {
     }
     progress::step(&format!("rustup target add {TARGET}"));
     let mut command = Command::new("rustup");
-    command
-        .current_dir(workspace::root())
-        .args(["target", "add", TARGET]);
+    command.current_dir(workspace::root()).args(["target", "add", TARGET]);
     match process::capture(command) {
         Ok(_) => is_installed(),
         Err(error) => {
@@ -120,14 +116,9 @@ fn added_by_rustup() -> bool {
 }
 
 fn debian_is_installed() -> bool {
-    [
-        "/usr/bin/rustc",
-        "/usr/bin/cargo",
-        "/usr/bin/wasm-ld",
-        DEBIAN_STD,
-    ]
-    .iter()
-    .all(|file| Path::new(file).exists())
+    ["/usr/bin/rustc", "/usr/bin/cargo", "/usr/bin/wasm-ld", DEBIAN_STD]
+        .iter()
+        .all(|file| Path::new(file).exists())
 }
 
 fn debian_can_be_installed() -> bool {
