@@ -27,7 +27,7 @@ pub const ROUTES: &[&str] = &["/health", "/livez", "/readyz", "/metrics"];
 pub enum Status {
     /// All is well.
     Healthy,
-    /// Keys are verified, and something else fails: the audit log cannot be written.
+    /// Keys are verified, and something else fails: the database cannot be written.
     Degraded,
     /// Keys cannot be verified.
     Unhealthy,
@@ -60,7 +60,8 @@ async fn database_answers(service: &Service) -> bool {
 
 async fn health(State(service): State<Arc<Service>>) -> impl IntoResponse {
     let connected = database_answers(&service).await;
-    let status = match (connected, service.recorder.is_failing()) {
+    let writes_fail = service.recorder.is_failing() || service.store.writes_fail();
+    let status = match (connected, writes_fail) {
         (false, _) => Status::Unhealthy,
         (true, true) => Status::Degraded,
         (true, false) => Status::Healthy,

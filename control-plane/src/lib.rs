@@ -27,6 +27,7 @@ pub mod http;
 pub mod keys;
 pub mod lifecycle;
 pub mod metrics;
+pub mod open_files;
 pub mod random;
 pub mod secret_key;
 pub mod service;

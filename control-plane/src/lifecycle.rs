@@ -15,9 +15,9 @@ use crate::{
     clock::SystemClock,
     config::{Config, ConfigError, ServeConfig, Settings},
     edge,
-    http::server::Server,
+    http::{activity::IdleLimits, server::Server},
     keys::{digest::PresentedKey, hashing::HashRecipe, pool::HashPool},
-    metrics,
+    metrics, open_files,
     random::SystemRandom,
     service::{Service, Surroundings},
     store::{self, Store},
@@ -33,6 +33,12 @@ const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// It also ends idle connections, and Envoy's pools keep theirs for an hour: ours must be kept
 /// longer, or a filter's call meets a connection that is just being closed.
 const EDGE_HEADER_TIMEOUT: Duration = Duration::from_mins(65);
+/// Administrators come and go, and so do those who look at health and metrics.
+const ADMIN_IDLE: IdleLimits =
+    IdleLimits { stranger: Duration::from_secs(75), trusted: Duration::from_secs(75) };
+/// Only a filter that has shown its token may keep a connection for its pool.
+const EDGE_IDLE: IdleLimits =
+    IdleLimits { stranger: Duration::from_secs(15), trusted: EDGE_HEADER_TIMEOUT };
 const ADMIN_CONNECTIONS: usize = 1024;
 const EDGE_CONNECTIONS: usize = 8192;
 /// A hash slower than this keeps a filter waiting; say so.
@@ -43,6 +49,30 @@ const SLOW_HASH: Duration = Duration::from_millis(40);
 /// # Errors
 /// When it cannot start, or a part of it has failed.
 pub async fn serve(settings: &Settings) -> anyhow::Result<()> {
+    // First of all: who ends us while we start must not have to wait, or to kill.
+    let mut signals = Signals::new()?;
+    let running = tokio::select! {
+        running = start(settings) => running?,
+        name = signals.next() => {
+            tracing::info!(signal = name, "ended before it had started");
+            return Ok(());
+        }
+    };
+    running.until_told(&mut signals).await
+}
+
+/// The service while it runs.
+struct Running {
+    service: Arc<Service>,
+    /// What answers and reports.
+    tasks: Tasks,
+    /// What writes; it must outlive what reports.
+    writers: Tasks,
+}
+
+async fn start(settings: &Settings) -> anyhow::Result<Running> {
+    let open_files = open_files::raise_limit();
+    tracing::info!(open_files, "as many files and connections may be open");
     let config = Config::new(settings)?;
     let serving = ServeConfig::new(settings, &config)?;
     if serving.migrate {
@@ -81,6 +111,7 @@ pub async fn serve(settings: &Settings) -> anyhow::Result<()> {
             router: admin::router(&service, prometheus.clone()),
             max_connections: ADMIN_CONNECTIONS,
             header_timeout: ADMIN_HEADER_TIMEOUT,
+            idle: ADMIN_IDLE,
             drain: DRAIN,
         },
         Server {
@@ -89,11 +120,11 @@ pub async fn serve(settings: &Settings) -> anyhow::Result<()> {
             router: edge::router(&service),
             max_connections: EDGE_CONNECTIONS,
             header_timeout: EDGE_HEADER_TIMEOUT,
+            idle: EDGE_IDLE,
             drain: DRAIN,
         },
     ];
     let mut tasks = Tasks::new(stop.clone());
-    // What writes must outlive what reports.
     let writers_stop = CancellationToken::new();
     let mut writers = Tasks::new(writers_stop.clone());
     let (recording, touching) = (Arc::clone(&service), Arc::clone(&service));
@@ -117,25 +148,41 @@ pub async fn serve(settings: &Settings) -> anyhow::Result<()> {
         database = %config.database, test_keys = service.test_keys,
         version = env!("CARGO_PKG_VERSION"), "keygate is ready"
     );
-    let mut signals = Signals::new()?;
-    let result = tokio::select! {
-        name = signals.next() => {
-            tracing::info!(signal = name, "ending: what is under way may take {} s", DRAIN.as_secs());
-            Ok(())
+    Ok(Running { service, tasks, writers })
+}
+
+impl Running {
+    /// Runs until a signal, or until a part fails; then ends everything in order.
+    async fn until_told(mut self, signals: &mut Signals) -> anyhow::Result<()> {
+        let result = tokio::select! {
+            name = signals.next() => {
+                tracing::info!(
+                    signal = name,
+                    "ending: what is under way may take {} s",
+                    DRAIN.as_secs()
+                );
+                Ok(())
+            }
+            name = self.tasks.first_end() => Err(ended_by_itself(name)),
+            name = self.writers.first_end() => Err(ended_by_itself(name)),
+        };
+        tokio::select! {
+            () = self.end() => tracing::info!("ended"),
+            name = signals.next() => tracing::warn!(signal = name, "ended at once: told so twice"),
         }
-        name = tasks.first_end() => Err(ended_by_itself(name)),
-        name = writers.first_end() => Err(ended_by_itself(name)),
-    };
-    let ending = async {
-        tasks.end(DRAIN + Duration::from_secs(1)).await;
-        writers.end(DRAIN).await;
-        store.close().await;
-    };
-    tokio::select! {
-        () = ending => tracing::info!("ended"),
-        name = signals.next() => tracing::warn!(signal = name, "ended at once: told so twice"),
+        result
     }
-    result
+
+    async fn end(&mut self) {
+        self.tasks.end(DRAIN + Duration::from_secs(1)).await;
+        let changes = &self.service.changes;
+        changes.close();
+        if tokio::time::timeout(DRAIN, changes.wait()).await.is_err() {
+            tracing::warn!(left = changes.len(), "changes were cut off");
+        }
+        self.writers.end(DRAIN).await;
+        self.service.store.close().await;
+    }
 }
 
 fn ended_by_itself(task: &str) -> anyhow::Error {

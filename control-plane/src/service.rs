@@ -5,7 +5,9 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use std::{num::NonZeroUsize, sync::Arc};
 use subtle::ConstantTimeEq;
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinError;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 
 use crate::{
     audit::{AuditEntry, recorder::Recorder},
@@ -55,14 +57,19 @@ impl EdgeToken {
     /// Keeps the token, if one is set.
     #[must_use]
     pub fn new(token: Option<&SecretString>) -> Self {
-        Self(token.map(|token| Sha256::digest(token.expose_secret()).into()))
+        // An empty one would be shown by whoever shows nothing.
+        let token = token.map(ExposeSecret::expose_secret).filter(|token| !token.is_empty());
+        Self(token.map(|token| Sha256::digest(token).into()))
     }
 
-    /// Compares, in constant time.
+    /// Compares, in constant time. Who shows nothing is not compared with anything.
     #[must_use]
-    pub fn check(&self, shown: &[u8]) -> Shown {
+    pub fn check(&self, shown: Option<&[u8]>) -> Shown {
         let Some(expected) = &self.0 else {
             return Shown::NoneSet;
+        };
+        let Some(shown) = shown else {
+            return Shown::Wrong;
         };
         let shown: [u8; 32] = Sha256::digest(shown).into();
         if shown.ct_eq(expected).into() { Shown::Right } else { Shown::Wrong }
@@ -107,6 +114,8 @@ pub struct Service {
     pub last_used: LastUsed,
     /// What filters have to show.
     pub edge_token: EdgeToken,
+    /// Changes that are being made; they outlive those who asked for them.
+    pub changes: TaskTracker,
     /// Cancelled when the service ends.
     pub stop: CancellationToken,
 }
@@ -157,8 +166,21 @@ impl Service {
             clock,
             random,
             pool,
+            changes: TaskTracker::new(),
             stop,
         })
+    }
+
+    /// Makes a change in a task of its own: a caller who goes away, or whose time is up, does not
+    /// keep it from its log line and from being published.
+    ///
+    /// # Errors
+    /// When the task panics.
+    pub async fn complete<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, JoinError> {
+        self.changes.spawn(change.in_current_span()).await
     }
 }
 
@@ -170,4 +192,23 @@ async fn report_test_keys(store: &dyn Store, clock: &dyn Clock) -> Result<(), St
     );
     entry.log();
     store.append(&[entry]).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_shows_nothing_is_refused_whatever_the_token_is() {
+        let empty = SecretString::from("");
+        for (token, shown) in [(None, Shown::NoneSet), (Some(&empty), Shown::NoneSet)] {
+            assert_eq!(EdgeToken::new(token).check(None), shown);
+            assert_eq!(EdgeToken::new(token).check(Some(b"")), shown);
+        }
+        let set = SecretString::from("a token");
+        let token = EdgeToken::new(Some(&set));
+        assert_eq!(token.check(None), Shown::Wrong);
+        assert_eq!(token.check(Some(b"")), Shown::Wrong);
+        assert_eq!(token.check(Some(b"a token")), Shown::Right);
+    }
 }

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
@@ -49,12 +49,13 @@ pub fn listen() -> Result<()> {
         .enable_io()
         .build()
         .context("cannot listen for signals")?;
+    let hangup_ignored = hangup_is_ignored();
     let (mut interrupt, mut terminate, mut hangup) = {
         let _inside = runtime.enter();
         (
             signal(SignalKind::interrupt())?,
             signal(SignalKind::terminate())?,
-            signal(SignalKind::hangup())?,
+            if hangup_ignored { None } else { Some(signal(SignalKind::hangup())?) },
         )
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -63,7 +64,7 @@ pub fn listen() -> Result<()> {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
-                    _ = hangup.recv() => {}
+                    () = closed(hangup.as_mut()) => {}
                 }
                 if REQUESTED.swap(true, Ordering::SeqCst) {
                     std::process::exit(130);
@@ -72,4 +73,24 @@ pub fn listen() -> Result<()> {
         });
     })?;
     Ok(())
+}
+
+/// The terminal was closed; never, where that is to be ignored.
+async fn closed(hangup: Option<&mut Signal>) {
+    match hangup {
+        Some(hangup) => {
+            hangup.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether the tool was started by `nohup`, or in its manner.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // Bit 0 is signal 1, SIGHUP.
+    ignored
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
 }

@@ -10,7 +10,6 @@ use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     audit::{Actor, AuditEntry},
-    clock::unix_ms,
     http::{
         Peer,
         problem::{Code, Problem},
@@ -149,7 +148,6 @@ fn denial(
     let details = format!("reason={reason} method={method} route={route}");
     let mut entry =
         AuditEntry::of(kind, service.clock.now(), details).with_key_hash(caller.key_hash);
-    entry.event.at_ms = unix_ms(service.clock.now());
     entry.event.client_ip = Some(client_ip);
     entry.event.key_id = caller.key_id.map(|key_id| key_id.to_string());
     entry

@@ -54,7 +54,11 @@ pub(super) async fn handler(
     body::Json(request): body::Json<NewKeyRequest>,
 ) -> Result<Response, Problem> {
     let new = request.check(service.clock.now()).map_err(CreateKeyError::Invalid)?;
-    let issued = service.issuer.issue(new, &admin.actor()).await.map_err(CreateKeyError::from)?;
+    let (issuing, actor) = (Arc::clone(&service), admin.actor());
+    let issued = service
+        .complete(async move { issuing.issuer.issue(new, &actor).await })
+        .await?
+        .map_err(CreateKeyError::from)?;
     let location = HeaderValue::from_str(&format!("/api/v1/admin/api-keys/{}", issued.key.key_id));
     let view =
         IssuedKeyView { key: KeyView::from(issued.key), api_key: issued.api_key.expose_secret() };
@@ -114,6 +118,7 @@ mod tests {
                 "expires_at": "2027-01-01T00:00:00Z",
                 "last_used_at": null,
                 "revoked_at": null,
+                "revoked_reason": null,
             })
         );
         let again = send(&it.admin, call("GET", &format!("{PATH}{id}"), &good, None)).await;

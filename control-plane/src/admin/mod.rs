@@ -77,6 +77,14 @@ async fn never_store(mut response: Response) -> Response {
     response
 }
 
+/// A change's task panicked: said to the caller in general, to the log in particular.
+impl From<tokio::task::JoinError> for Problem {
+    fn from(error: tokio::task::JoinError) -> Self {
+        tracing::error!(%error, "a change failed");
+        Self::new(Code::Internal)
+    }
+}
+
 /// The database failed: said to the caller in general, to the log in particular.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {

@@ -61,8 +61,13 @@ pub(super) async fn handler(
     let reason =
         parameters.reason.as_deref().map(reason).transpose().map_err(RevokeKeyError::from)?;
     let guard = RevokeGuard::KeepOneAdmin { test_keys: service.test_keys };
-    let done = revoke(&*service.store, &*service.clock, key_id, reason, guard, &admin.actor())
-        .await
+    let (revoking, actor) = (Arc::clone(&service), admin.actor());
+    let done = service
+        .complete(async move {
+            let (store, clock) = (&*revoking.store, &*revoking.clock);
+            revoke(store, clock, key_id, reason, guard, &actor).await
+        })
+        .await?
         .map_err(RevokeKeyError::from)?;
     match done {
         Revocation::Revoked(key) | Revocation::AlreadyRevoked(key) => Ok(Json(KeyView::from(key))),
@@ -76,6 +81,9 @@ pub(super) async fn handler(
 
 #[cfg(test)]
 mod tests {
+    use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
+    use tokio::task::JoinSet;
+
     use crate::{
         admin::tests::call,
         testing::{TestService, request, send},
@@ -100,6 +108,7 @@ mod tests {
         );
         it.clock.advance_ms(5000);
         let again = send(&it.admin, call("DELETE", &path, &good, None)).await;
+        assert_eq!(body["revoked_reason"], "laptop stolen");
         assert_eq!((again.status, again.json()), (first.status, body));
 
         let audit = it.audit().await;
@@ -126,6 +135,36 @@ mod tests {
         // At once: the next call with it is refused.
         assert_eq!(send(&it.admin, call("GET", PATH, &one_text, None)).await.problem().0, 401);
         assert_eq!(send(&it.admin, call("GET", PATH, &other_text, None)).await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_was_begun_is_completed_though_its_caller_has_gone() {
+        let it = TestService::start().await;
+        let (_, good) = it.issue_admin().await;
+        let (key, _) = it.issue(request("a")).await;
+        let mut news = it.service.store.watch();
+        let options = SqliteConnectOptions::new().filename(&it.database.path);
+        let mut other = SqliteConnection::connect_with(&options).await.expect("a connection");
+        other.execute("BEGIN IMMEDIATE").await.expect("locked");
+
+        let admin = it.admin.clone();
+        let revoke = call("DELETE", &format!("{PATH}{}", key.key_id), &good, None);
+        let create = call("POST", PATH, &good, Some(r#"{"name":"b"}"#));
+        let mut callers = JoinSet::new();
+        for request in [revoke, create] {
+            let admin = admin.clone();
+            callers.spawn(async move { send(&admin, request).await });
+        }
+        while it.service.changes.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        callers.shutdown().await;
+        other.execute("ROLLBACK").await.expect("unlocked");
+        it.service.changes.close();
+        it.service.changes.wait().await;
+        assert_eq!(*news.borrow_and_update(), 4);
+        let kept = it.service.store.key(key.key_id).await.expect("read").expect("there");
+        assert!(!kept.is_active);
     }
 
     #[tokio::test]

@@ -5,7 +5,11 @@ use edge_protocol::EventKind;
 use key_policy::KeyId;
 use std::str::FromStr;
 
-use super::{offline, table};
+use super::{
+    offline,
+    output::{answer, answer_json},
+    table,
+};
 use crate::{audit::AuditView, config::Settings, store::AuditFilter};
 
 #[expect(clippy::doc_markdown, reason = "clap shows it as it stands")]
@@ -35,8 +39,7 @@ pub(super) async fn run(command: Command, settings: &Settings) -> anyhow::Result
     let rows = store.audit_rows(&filter, limit).await?;
     let views: Vec<_> = rows.into_iter().map(AuditView::from).collect();
     if json {
-        println!("{}", serde_json::to_string_pretty(&views)?);
-        return Ok(());
+        return answer_json(&views);
     }
     let rows: Vec<_> = views
         .iter()
@@ -45,6 +48,6 @@ pub(super) async fn run(command: Command, settings: &Settings) -> anyhow::Result
             [view.timestamp().to_string(), event, key_id, client_ip, actor, details]
         })
         .collect();
-    print!("{}", table::render(["TIME", "EVENT", "KEY ID", "CLIENT", "ACTOR", "DETAILS"], &rows));
-    Ok(())
+    let head = ["TIME", "EVENT", "KEY ID", "CLIENT", "ACTOR", "DETAILS"];
+    Ok(answer(&table::render(head, &rows))?)
 }

@@ -26,7 +26,7 @@ pub(super) async fn run(settings: &Settings) -> anyhow::Result<()> {
         .with_context(|| format!("{address} did not answer within {} s", TIMEOUT.as_secs()))?
         .with_context(|| format!("{address} cannot be reached"))?;
     let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
-    println!("{}", body.trim());
+    super::output::answer(&format!("{}\n", body.trim()))?;
     if head.split(' ').nth(1) == Some("200") { Ok(()) } else { bail!("the service is not well") }
 }
 

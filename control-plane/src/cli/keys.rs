@@ -7,7 +7,11 @@ use key_policy::KeyId;
 use secrecy::ExposeSecret;
 use std::str::FromStr;
 
-use super::{BadArgument, NoSuchKey, duration, offline, table};
+use super::{
+    BadArgument, NoSuchKey, duration, offline,
+    output::{answer, answer_json},
+    table,
+};
 use crate::{
     audit::Actor,
     clock::{Clock, SystemClock},
@@ -162,11 +166,10 @@ async fn create_key(create: Create, settings: &Settings) -> anyhow::Result<()> {
     let IssuedKey { key, api_key } = issuer.issue(new, &Actor::CommandLine).await?;
     store.close().await;
     if json {
-        print_json(&IssuedKeyView { key: KeyView::from(key), api_key: api_key.expose_secret() })
+        answer_json(&IssuedKeyView { key: KeyView::from(key), api_key: api_key.expose_secret() })
     } else {
-        print!("{}", details(&key));
-        println!("\nThe key, shown only now:\n\n  {}\n", api_key.expose_secret());
-        Ok(())
+        let key_itself = format!("\nThe key, shown only now:\n\n  {}\n\n", api_key.expose_secret());
+        Ok(answer(&(details(&key) + &key_itself))?)
     }
 }
 
@@ -188,7 +191,7 @@ async fn list(
     keys.truncate(limit);
     if json {
         let items: Vec<_> = keys.into_iter().map(KeyView::from).collect();
-        return print_json(&serde_json::json!({ "items": items }));
+        return answer_json(&serde_json::json!({ "items": items }));
     }
     let now = SystemClock.now();
     let rows: Vec<_> = keys
@@ -207,8 +210,7 @@ async fn list(
         })
         .collect();
     let head = ["KEY ID", "STATE", "SCOPE", "ENV", "OWNER", "EXPIRES", "LAST USED", "NAME"];
-    print!("{}", table::render(head, &rows));
-    Ok(())
+    Ok(answer(&table::render(head, &rows))?)
 }
 
 async fn show(key_id: KeyId, json: bool, settings: &Settings) -> anyhow::Result<()> {
@@ -237,18 +239,8 @@ async fn end(
     }
 }
 
-fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
-}
-
 fn print_key(key: Key, json: bool) -> anyhow::Result<()> {
-    if json {
-        print_json(&KeyView::from(key))
-    } else {
-        print!("{}", details(&key));
-        Ok(())
-    }
+    if json { answer_json(&KeyView::from(key)) } else { Ok(answer(&details(&key))?) }
 }
 
 fn or_dash(text: Option<&str>) -> String {

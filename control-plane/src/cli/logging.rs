@@ -14,13 +14,17 @@ pub(super) struct BadFilter {
     problem: String,
 }
 
-/// What the commands that only do one thing say of it: their answer says the rest.
-const QUIET: &str = "warn,keygate::audit=off";
+/// What the service says of its work.
+const SERVING: &str = "info";
+/// What the commands that only do one thing say of it: their answer says the rest. What is written
+/// into the audit log is also a line in whatever gathers lines.
+const QUIET: &str = "warn,keygate::audit=info";
 
-/// Starts writing log lines. A command other than `serve` says only what is amiss, unless a
-/// filter is set.
+/// Starts writing log lines. A command other than `serve` says only what is amiss and
+/// what changes keys, unless a filter is set.
 pub(super) fn start(settings: &Settings, serving: bool) -> Result<(), BadFilter> {
-    let filter = if serving || settings.log != "info" { settings.log.as_str() } else { QUIET };
+    let usual = if serving { SERVING } else { QUIET };
+    let filter = settings.log.as_deref().unwrap_or(usual);
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| BadFilter { filter: filter.to_owned(), problem: error.to_string() })?;
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);

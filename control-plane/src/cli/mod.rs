@@ -6,10 +6,11 @@ mod healthcheck;
 mod keys;
 mod logging;
 mod offline;
+mod output;
 mod table;
 
 use clap::{Parser, Subcommand};
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use crate::{
     config::{self, Config, ConfigError, Flags, Settings},
@@ -27,6 +28,8 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 /// What was asked for does not exist.
 const NOT_FOUND: u8 = 3;
+/// How long threads that are still at work when all is done are waited for.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// API keys and rate limits for Envoy: the control plane.
 ///
@@ -127,10 +130,13 @@ fn secret_key_is_wrong(error: &anyhow::Error) -> bool {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     let migrate = matches!(cli.command, Command::Serve { migrate: true });
-    let settings = config::load(&cli.flags, migrate, &|name| std::env::var(name).ok())?;
+    let settings = config::load(&cli.flags, migrate, &|name| std::env::var_os(name))?;
     logging::start(&settings, matches!(cli.command, Command::Serve { .. }))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(dispatch(cli.command, &settings))
+    let done = runtime.block_on(dispatch(cli.command, &settings));
+    // What blocks a thread (waiting for another process to migrate, say) must not keep us.
+    runtime.shutdown_timeout(LAST_WORDS);
+    done
 }
 
 async fn dispatch(command: Command, settings: &Settings) -> anyhow::Result<()> {
@@ -146,8 +152,11 @@ async fn dispatch(command: Command, settings: &Settings) -> anyhow::Result<()> {
 async fn migrate(settings: &Settings) -> anyhow::Result<()> {
     let config = Config::new(settings)?;
     match store::migrate(&config.database).await? {
-        0 => println!("{} is up to date", config.database),
-        done => println!("{} is up to date: {done} migration(s) run", config.database),
+        0 => output::answer(&format!("{} is up to date\n", config.database))?,
+        done => output::answer(&format!(
+            "{} is up to date: {done} migration(s) run\n",
+            config.database
+        ))?,
     }
     Ok(())
 }

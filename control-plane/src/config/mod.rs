@@ -171,6 +171,14 @@ fn edge_token(settings: &Settings) -> Result<Option<SecretString>, ConfigError> 
                     ),
                 ));
             }
+            let mut bytes = text.bytes();
+            let first = bytes.next();
+            if production && bytes.all(|byte| Some(byte) == first) {
+                return Err(wrong(
+                    SETTING,
+                    "is one character over and over (make one: openssl rand -hex 32)",
+                ));
+            }
             Ok(Some(token))
         }
     }
@@ -201,13 +209,14 @@ fn secret_key(settings: &Settings) -> Result<Option<SecretKey>, ConfigError> {
     }
 }
 
-/// A secret that is given either as it is or in a file.
+/// A secret that is given either as it is or in a file. A blank text counts as not set, whatever
+/// it was written in: an empty secret would be one that everybody knows.
 fn text_or_file(
     setting: &'static str,
     text: Option<&str>,
     file: Option<&Path>,
 ) -> Result<Option<SecretString>, ConfigError> {
-    match (text, file) {
+    match (text.filter(|text| !text.trim().is_empty()), file) {
         (Some(_), Some(_)) => {
             Err(wrong(setting, "is set, and so is its _FILE; set only one of them"))
         }

@@ -54,8 +54,8 @@ pub struct Settings {
     #[serde(default, deserialize_with = "plain_switch")]
     pub migrate: bool,
     /// Which log lines are written, as a filter of the `tracing` crate.
-    #[serde(default = "default_log")]
-    pub log: String,
+    #[serde(default)]
+    pub log: Option<String>,
     /// How they are written.
     #[serde(default)]
     pub log_format: LogFormat,
@@ -74,10 +74,6 @@ fn default_edge_listen() -> String {
 
 fn default_database_url() -> String {
     "sqlite://keygate.db".to_owned()
-}
-
-fn default_log() -> String {
-    "info".to_owned()
 }
 
 fn default_key_prefix() -> String {

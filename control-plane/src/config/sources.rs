@@ -6,7 +6,7 @@ use figment::{
     providers::{Format, Toml},
     value::{Dict, Map, Value},
 };
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 use super::{ConfigError, Settings, settings::LogFormat, wrong};
 
@@ -161,19 +161,24 @@ fn explain(error: &figment::Error) -> String {
 /// variable counts as not set.
 ///
 /// # Errors
-/// A value of the wrong form, with where it came from; a file that cannot be read; in the file,
+/// A value of the wrong form, with where it came from; a variable that is no text; a file that cannot be read; in the file,
 /// a setting that does not exist.
 pub fn load(
     flags: &Flags,
     migrate: bool,
-    environment: &dyn Fn(&str) -> Option<String>,
+    environment: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Settings, ConfigError> {
-    let variables = NAMES
-        .iter()
-        .filter_map(|name| {
-            Some((*name, environment(&variable(name)).filter(|value| !value.is_empty())?))
-        })
-        .collect();
+    let mut variables = BTreeMap::new();
+    for name in NAMES {
+        let variable = variable(name);
+        if let Some(value) = environment(&variable).filter(|value| !value.is_empty()) {
+            // The value is not shown: it may be a secret.
+            let value = value
+                .into_string()
+                .map_err(|_| ConfigError::Source(format!("{variable}: is not UTF-8")))?;
+            variables.insert(*name, value);
+        }
+    }
     let mut figment = Figment::new().merge(Texts {
         values: variables,
         source: "the environment",

@@ -13,7 +13,7 @@ const TOKEN: &str = "0123456789abcdef0123";
 
 fn from(flags: &Flags, variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
     let variables: HashMap<_, _> = variables.iter().copied().collect();
-    load(flags, false, &|name| variables.get(name).map(|value| (*value).to_owned()))
+    load(flags, false, &|name| variables.get(name).map(|value| (*value).into()))
 }
 
 fn with(variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
@@ -67,7 +67,7 @@ fn flags_win_over_the_file_and_the_file_over_variables() {
     let settings = from(&flags, &variables).expect("settings");
     assert_eq!(settings.listen, "127.0.0.1:2");
     assert_eq!(settings.edge_listen, "127.0.0.1:9");
-    assert_eq!(settings.log, "trace");
+    assert_eq!(settings.log.as_deref(), Some("trace"));
     assert!(settings.migrate);
 }
 
@@ -185,6 +185,26 @@ fn production_needs_a_strong_secret_key_and_takes_no_short_token() {
     }
     let text = refused(serve(&[("KEYGATE_SECRET_KEY", KEY), ("KEYGATE_EDGE_TOKEN", "short")]));
     assert!(text.contains("16 characters"), "{text}");
+}
+
+#[test]
+fn a_blank_secret_counts_as_not_set_wherever_it_is_written() {
+    for blank in ["", "  "] {
+        let (_folder, flags) = toml(&format!(
+            "environment = 'development'\nedge_token = '{blank}'\nsecret_key = '{blank}'"
+        ));
+        let settings = from(&flags, &[]).expect("settings");
+        let config = Config::new(&settings).expect("config");
+        assert!(config.secret_key.is_none());
+        assert!(ServeConfig::new(&settings, &config).expect("good").edge_token.is_none());
+    }
+}
+
+#[test]
+fn production_takes_no_token_of_one_character_over_and_over() {
+    let token = "a".repeat(32);
+    let text = refused(serve(&[("KEYGATE_SECRET_KEY", KEY), ("KEYGATE_EDGE_TOKEN", &token)]));
+    assert!(text.contains("KEYGATE_EDGE_TOKEN") && !text.contains(&token), "{text}");
 }
 
 #[test]

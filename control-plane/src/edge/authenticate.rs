@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::fault::Fault;
 use crate::{
-    http::Peer,
+    http::{Peer, Trusted},
     service::{Service, Shown},
 };
 
@@ -20,11 +20,12 @@ pub(super) async fn require_token(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let shown = bearer(request.headers()).unwrap_or_default();
-    let fault = match service.edge_token.check(shown) {
+    let fault = match service.edge_token.check(bearer(request.headers())) {
         Shown::Right => {
             request.headers_mut().remove(header::AUTHORIZATION);
-            return next.run(request).await;
+            let mut response = next.run(request).await;
+            response.extensions_mut().insert(Trusted);
+            return response;
         }
         Shown::Wrong => Fault::WrongToken,
         Shown::NoneSet => Fault::NoTokenSet,

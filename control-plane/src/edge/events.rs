@@ -10,7 +10,9 @@ use key_policy::KeyId;
 use std::sync::Arc;
 
 use super::{fault::Fault, verify::unreadable};
-use crate::{audit::AuditEntry, metrics, service::Service, store::BatchOutcome};
+use crate::{
+    audit::AuditEntry, http::wording::without_input, metrics, service::Service, store::BatchOutcome,
+};
 
 const SOURCE_CHARS: usize = 32;
 const KEY_HASH_CHARS: usize = 16;
@@ -21,8 +23,8 @@ pub(super) async fn handler(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<EventAck>, Fault> {
     let body = body.map_err(|rejection| unreadable(&rejection))?;
-    let batch: EventBatch =
-        serde_json::from_slice(&body).map_err(|error| Fault::Malformed(error.to_string()))?;
+    let batch: EventBatch = serde_json::from_slice(&body)
+        .map_err(|error| Fault::Malformed(without_input(&error.to_string())))?;
     check(&batch).map_err(Fault::Invalid)?;
 
     let EventBatch { source, batch, events } = batch;

@@ -10,10 +10,12 @@ use edge_protocol::{
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
+use tower::ServiceExt;
 
 use crate::{
     audit::Actor,
     config::TestKeys,
+    http::Trusted,
     keys::{new_key::NewKeyRequest, revoke::revoke},
     store::RevokeGuard,
     testing::{Answer, EDGE_TOKEN, TestService, request, send},
@@ -349,5 +351,15 @@ async fn more_new_keys_than_can_be_hashed_are_refused_in_good_time_and_known_one
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(answer.json()["code"], "overloaded");
         assert_eq!(answer.header("retry-after"), Some("1"));
+    }
+}
+
+#[tokio::test]
+async fn only_the_right_token_earns_a_connection_that_may_lie_idle() {
+    let it = TestService::start().await;
+    for (token, trusted) in [(None, false), (Some("wrong"), false), (Some(EDGE_TOKEN), true)] {
+        let request = call("GET", "/edge/v1/changes", token, String::new());
+        let answer = it.edge.clone().oneshot(request).await.expect("infallible");
+        assert_eq!(answer.extensions().get::<Trusted>().is_some(), trusted, "{token:?}");
     }
 }

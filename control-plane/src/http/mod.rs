@@ -1,5 +1,6 @@
 //! What both listeners have in common as HTTP servers.
 
+pub mod activity;
 pub mod observe;
 pub mod problem;
 pub mod request_id;
@@ -8,6 +9,10 @@ pub mod shed;
 pub mod wording;
 
 use std::net::{IpAddr, SocketAddr};
+
+/// Marks an answer to someone who has shown that they belong here.
+#[derive(Clone, Copy, Debug)]
+pub struct Trusted;
 
 /// The other end of the connection that a request came by.
 #[derive(Clone, Copy, Debug)]

@@ -6,30 +6,24 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use std::{
-    io,
-    net::SocketAddr,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::Peer;
+use super::{
+    Peer, Trusted,
+    activity::{Activity, IdleLimits},
+};
 use crate::metrics;
 
-/// A new connection must bring its first request within this time. hyper's own limit begins only
-/// once it knows which HTTP it is spoken to in.
-const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(15);
+/// An idle connection is told that it ends, and has this long to take note.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// After an error of `accept` (no file descriptors left, say), before the next attempt.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -47,6 +41,8 @@ pub struct Server {
     pub max_connections: usize,
     /// How long a connection may take for the head of a request, the wait for it included.
     pub header_timeout: Duration,
+    /// How long a connection may lie idle.
+    pub idle: IdleLimits,
     /// How long requests that are under way may still take when the service ends.
     pub drain: Duration,
 }
@@ -69,7 +65,7 @@ impl Server {
                         peer,
                         self.router.clone(),
                         self.name,
-                        self.header_timeout,
+                        (self.header_timeout, self.idle),
                         stop.clone(),
                     );
                     connections.spawn(async move {
@@ -127,18 +123,25 @@ async fn serve(
     peer: SocketAddr,
     router: Router,
     name: &'static str,
-    header_timeout: Duration,
+    (header_timeout, idle): (Duration, IdleLimits),
     stop: CancellationToken,
 ) {
     let _open =
         metrics::InFlight::enter(::metrics::gauge!(metrics::CONNECTIONS, "listener" => name));
-    let has_spoken = Arc::new(AtomicBool::new(false));
-    let spoke = Arc::clone(&has_spoken);
-    let service = router.map_request(move |request: Request<hyper::body::Incoming>| {
-        spoke.store(true, Ordering::Relaxed);
+    let activity = Activity::new(idle);
+    let requests = Arc::clone(&activity);
+    let service = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
+        let under_way = requests.begin();
+        let router = router.clone();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
-        request
+        async move {
+            let answer = router.oneshot(request).await;
+            if answer.as_ref().is_ok_and(|it| it.extensions().get::<Trusted>().is_some()) {
+                under_way.is_trusted();
+            }
+            answer
+        }
     });
 
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -157,8 +160,7 @@ async fn serve(
     let mut connection =
         pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
 
-    let mut first_request = pin!(tokio::time::sleep(FIRST_REQUEST_WITHIN));
-    let mut may_be_silent = false;
+    let mut look = pin!(tokio::time::sleep(idle.shortest()));
     let mut ending = false;
     loop {
         tokio::select! {
@@ -168,11 +170,18 @@ async fn serve(
                 }
                 return;
             }
-            () = first_request.as_mut(), if !may_be_silent => {
-                if !has_spoken.load(Ordering::Relaxed) {
-                    return;
+            () = look.as_mut() => {
+                let now = Instant::now();
+                match activity.deadline() {
+                    Some(deadline) if deadline > now => look.as_mut().reset(deadline),
+                    Some(_) if ending => return,
+                    Some(_) => {
+                        connection.as_mut().graceful_shutdown();
+                        ending = true;
+                        look.as_mut().reset(now + FAREWELL);
+                    }
+                    None => look.as_mut().reset(now + idle.shortest()),
                 }
-                may_be_silent = true;
             }
             () = stop.cancelled(), if !ending => {
                 connection.as_mut().graceful_shutdown();
@@ -188,6 +197,8 @@ mod tests {
     use axum::routing::get;
     use hyper::client::conn::{http1, http2};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    const IDLE: Duration = Duration::from_millis(600);
 
     struct Running {
         address: SocketAddr,
@@ -212,13 +223,15 @@ mod tests {
                     tokio::time::sleep(Duration::from_millis(300)).await;
                     "done"
                 }),
-            );
+            )
+            .route("/trusted", get(|| async { (axum::Extension(Trusted), "welcome") }));
         let server = Server {
             name: "test",
             listener,
             router,
             max_connections: 2,
             header_timeout: Duration::from_secs(5),
+            idle: IdleLimits { stranger: IDLE, trusted: Duration::from_mins(1) },
             drain,
         };
         let stop = CancellationToken::new();
@@ -303,6 +316,39 @@ mod tests {
         let answer = tokio::time::timeout(Duration::from_secs(2), third).await.expect("in time");
         assert!(answer.contains("200 OK"), "{answer}");
         drop(two);
+    }
+
+    /// Whether the other end closes the connection within so long.
+    async fn closes(stream: &mut TcpStream, patience: Duration) -> bool {
+        let mut rest = Vec::new();
+        tokio::time::timeout(patience, stream.read_to_end(&mut rest)).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn strangers_keep_no_idle_connection_and_those_who_belong_here_do() {
+        let it = start(Duration::from_secs(1)).await;
+        for (path, prior, kept) in
+            [("/", "", false), ("/", "x", false), ("/slow", "", false), ("/trusted", "", true)]
+        {
+            let mut stream = TcpStream::connect(it.address).await.expect("connected");
+            let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n{prior}");
+            stream.write_all(head.as_bytes()).await.expect("sent");
+            let closed = closes(&mut stream, FAREWELL + 4 * IDLE).await;
+            assert_eq!(closed, !kept, "{path} {prior}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_http2_connection_that_only_answers_pings_is_idle_too() {
+        let it = start(Duration::from_secs(1)).await;
+        let stream = TcpStream::connect(it.address).await.expect("connected");
+        let (client, connection) =
+            http2::handshake::<_, _, Body>(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .expect("HTTP/2");
+        let ended = tokio::time::timeout(FAREWELL + 4 * IDLE, connection).await;
+        assert!(ended.is_ok());
+        drop(client);
     }
 
     #[tokio::test]

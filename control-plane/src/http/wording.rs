@@ -5,6 +5,7 @@
 const MAX_NAME_CHARS: usize = 24;
 
 /// serde's message about bad input, without the input.
+#[must_use]
 pub fn without_input(message: &str) -> String {
     if message.starts_with("missing field") || message.starts_with("duplicate field") {
         return message.to_owned();
@@ -21,6 +22,7 @@ pub fn without_input(message: &str) -> String {
 }
 
 /// The path to a field, when it may be one of ours.
+#[must_use]
 pub fn field(path: &str) -> &str {
     let is_name = |name: &str| {
         let plain =

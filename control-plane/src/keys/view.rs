@@ -48,6 +48,7 @@ pub struct KeyView {
     expires_at: Option<Timestamp>,
     last_used_at: Option<Timestamp>,
     revoked_at: Option<Timestamp>,
+    revoked_reason: Option<String>,
 }
 
 impl From<Key> for KeyView {
@@ -67,6 +68,7 @@ impl From<Key> for KeyView {
             expires_at: key.expires_at,
             last_used_at: key.last_used_at,
             revoked_at: key.revoked_at,
+            revoked_reason: key.revoked_reason,
         }
     }
 }

@@ -173,7 +173,8 @@ pub trait ChangeFeed: Send + Sync {
     /// as they are committed, of others' by [`ChangeFeed::refresh`].
     fn watch(&self) -> watch::Receiver<u64>;
 
-    /// Looks for changes that other processes have made.
+    /// Looks for changes that other processes have made, also for another database in the place
+    /// of the one before: when the sequence has fallen, the feed gets a new epoch.
     async fn refresh(&self) -> Result<(), StoreError>;
 }
 
@@ -185,6 +186,9 @@ pub trait SettingsStore: Send + Sync {
 
     /// Sets it if it has no value yet; gives the value it has then.
     async fn setting_or_insert(&self, name: &str, value: &str) -> Result<String, StoreError>;
+
+    /// Whether the last attempt to write failed.
+    fn writes_fail(&self) -> bool;
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;

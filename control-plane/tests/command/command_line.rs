@@ -122,7 +122,8 @@ fn outside_production_a_secret_key_is_drawn_once_and_kept() {
     assert_eq!(first.code, 0, "{first:?}");
     assert!(first.errors.contains("KEYGATE_SECRET_KEY is not set"), "{first:?}");
     let second = it.run(&["keys", "create", "--name", "b"]);
-    assert_eq!((second.code, second.errors.as_str()), (0, ""));
+    assert_eq!(second.code, 0, "{second:?}");
+    assert!(!second.errors.contains("KEYGATE_SECRET_KEY"), "{second:?}");
 }
 
 #[test]
@@ -147,4 +148,40 @@ fn production_does_not_start_without_a_secret_key_or_with_weak_secrets() {
         assert!(!value.starts_with('0') || !refused.errors.contains(value));
         assert!(!refused.errors.contains(TOKEN));
     }
+}
+
+#[test]
+fn a_change_of_keys_is_a_security_event_on_standard_error_and_the_answer_stays_alone() {
+    let it = Keygate::migrated();
+    let made = it.run(&["keys", "create", "--name", "a", "--json"]);
+    let id = made.json()["key_id"].as_str().expect("an id").to_owned();
+    let lines = |errors: &str| errors.lines().count();
+    assert!(made.errors.contains("API_KEY_SECURITY_EVENT: KEY_CREATED"), "{made:?}");
+    assert_eq!(lines(&made.errors), 1, "{made:?}");
+    let revoked = it.run(&["keys", "revoke", &id, "--json"]);
+    assert_eq!(revoked.json()["is_active"], false);
+    assert!(revoked.errors.contains("API_KEY_SECURITY_EVENT: KEY_REVOKED"), "{revoked:?}");
+    let listed = it.run(&["keys", "list", "--json"]);
+    assert_eq!((listed.code, listed.errors.as_str()), (0, ""));
+}
+
+#[test]
+fn a_reader_who_has_seen_enough_is_no_failure() {
+    let it = Keygate::migrated();
+    it.make_key(&[]);
+    for arguments in [&["keys", "list"][..], &["keys", "list", "--json"], &["audit", "list"]] {
+        let said = it.run_unread(arguments);
+        assert_eq!((said.code, said.errors.as_str()), (0, ""), "{arguments:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_no_text_is_refused_by_its_name() {
+    use std::os::unix::ffi::OsStringExt;
+    let mut it = Keygate::migrated();
+    it.set_raw("KEYGATE_EDGE_TOKEN", std::ffi::OsString::from_vec(vec![b'a', 0xff, b'b']));
+    let refused = it.run(&["keys", "list"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.errors.contains("KEYGATE_EDGE_TOKEN"), "{refused:?}");
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     io::{Read, Write},
     net::TcpStream,
     path::PathBuf,
@@ -29,7 +30,7 @@ impl Said {
 
 pub(crate) struct Keygate {
     folder: TempDir,
-    variables: BTreeMap<&'static str, String>,
+    variables: BTreeMap<&'static str, OsString>,
 }
 
 impl Keygate {
@@ -43,6 +44,8 @@ impl Keygate {
             ("KEYGATE_SECRET_KEY", KEY.to_owned()),
             ("KEYGATE_EDGE_TOKEN", TOKEN.to_owned()),
         ]);
+        let variables =
+            variables.into_iter().map(|(name, value)| (name, OsString::from(value))).collect();
         Self { folder, variables }
     }
 
@@ -54,7 +57,11 @@ impl Keygate {
     }
 
     pub(crate) fn set(&mut self, name: &'static str, value: &str) {
-        self.variables.insert(name, value.to_owned());
+        self.set_raw(name, value.into());
+    }
+
+    pub(crate) fn set_raw(&mut self, name: &'static str, value: OsString) {
+        self.variables.insert(name, value);
     }
 
     pub(crate) fn folder(&self) -> PathBuf {
@@ -76,6 +83,20 @@ impl Keygate {
         }
     }
 
+    /// Runs it with nobody to read what it answers.
+    pub(crate) fn run_unread(&self, arguments: &[&str]) -> Said {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = self.command(arguments);
+        let process = command.stdout(writer).stderr(Stdio::piped()).spawn().expect("it starts");
+        let done = process.wait_with_output().expect("it runs");
+        Said {
+            code: done.status.code().expect("an exit code"),
+            output: String::new(),
+            errors: String::from_utf8(done.stderr).expect("text"),
+        }
+    }
+
     /// Makes a key; gives its id and itself.
     pub(crate) fn make_key(&self, arguments: &[&str]) -> (String, String) {
         let mut all = vec!["keys", "create", "--json", "--name", "a"];
@@ -85,15 +106,20 @@ impl Keygate {
         (text("key_id"), text("api_key"))
     }
 
-    /// Starts the service, and waits until it is ready.
-    pub(crate) fn serve(&self, arguments: &[&str]) -> Service {
+    /// Starts the service, and does not wait.
+    pub(crate) fn begin_to_serve(&self, arguments: &[&str]) -> Service {
         let log = self.folder.path().join("serve.log");
         let file = std::fs::File::create(&log).expect("a log");
         let mut all = vec!["serve"];
         all.extend_from_slice(arguments);
         let process =
             self.command(&all).stdout(Stdio::null()).stderr(file).spawn().expect("it starts");
-        let mut service = Service { process, log, admin: String::new(), edge: String::new() };
+        Service { process, log, admin: String::new(), edge: String::new() }
+    }
+
+    /// Starts the service, and waits until it is ready.
+    pub(crate) fn serve(&self, arguments: &[&str]) -> Service {
+        let mut service = self.begin_to_serve(arguments);
         let ready = service.wait_for("keygate is ready");
         // Text: admin=127.0.0.1:1; JSON: "admin":"127.0.0.1:1".
         let address = |name: &str| {

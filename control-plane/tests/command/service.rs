@@ -147,6 +147,22 @@ fn it_ends_in_good_order_when_told_to_even_with_a_poll_waiting() {
 }
 
 #[test]
+fn it_ends_when_told_to_even_before_it_has_started() {
+    let it = Keygate::migrated();
+    let database = it.folder().join("keygate.db");
+    // As another process holds it that brings the database up to date.
+    let held = std::fs::File::open(database).expect("a database");
+    held.lock().expect("locked");
+    let mut service = it.begin_to_serve(&["--migrate"]);
+    service.wait_for("connections may be open");
+    let started = Instant::now();
+    service.signal("TERM");
+    assert_eq!(service.end(), Some(0), "{}", service.log());
+    assert!(started.elapsed() < Duration::from_secs(4));
+    assert!(service.log().contains("ended before it had started"), "{}", service.log());
+}
+
+#[test]
 fn production_that_asks_for_test_keys_starts_without_them_and_says_so() {
     let mut it = Keygate::migrated();
     it.set("KEYGATE_ENABLE_TEST_API_KEYS", "true");

@@ -31,8 +31,32 @@ pub fn run(mut command: Command) -> Result<()> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn capture(mut command: Command) -> Result<String> {
+pub fn capture(command: Command) -> Result<String> {
     let name = describe(&command);
+    let Captured { status, output, errors } = captured(command)?;
+    if !status.success() {
+        let said = if errors.trim().is_empty() { output.trim() } else { errors.trim() };
+        bail!("{name} failed ({status}): {said}");
+    }
+    Ok(output)
+}
+
+/// What a command printed, and how it ended.
+#[derive(Clone, Debug)]
+pub struct Captured {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its standard output.
+    pub output: String,
+    /// Its standard error.
+    pub errors: String,
+}
+
+/// Runs a command to whatever end it comes to.
+///
+/// # Errors
+/// When it cannot be started, or the tool is interrupted.
+pub fn captured(mut command: Command) -> Result<Captured> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = spawn(command)?;
     let output = reader(child.stdout.take());
@@ -40,11 +64,7 @@ pub fn capture(mut command: Command) -> Result<String> {
     let status = finish(&mut child)?;
     let output = output.join().unwrap_or_default();
     let errors = errors.join().unwrap_or_default();
-    if !status.success() {
-        let said = if errors.trim().is_empty() { output.trim() } else { errors.trim() };
-        bail!("{name} failed ({status}): {said}");
-    }
-    Ok(output)
+    Ok(Captured { status, output, errors })
 }
 
 /// Whether a command can be run and ends well, its output unseen.

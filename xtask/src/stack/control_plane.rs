@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::process::{self, ManagedProcess, ProcessSpec};
+use crate::process::{self, Captured, ManagedProcess, ProcessSpec};
 use crate::{probe, wait};
 
 /// Migrations of a large database take longest.
@@ -53,7 +53,12 @@ impl Keygate {
             }
         }
         command.envs(&self.env).args(args);
-        process::capture(command)
+        let Captured { status, output, errors } = process::captured(command)?;
+        if !status.success() {
+            let reason = errors.lines().last().unwrap_or("it does not say why");
+            bail!("keygate {} failed: {reason}", args.first().unwrap_or(&""));
+        }
+        Ok(output)
     }
 
     /// Runs a subcommand that prints JSON.

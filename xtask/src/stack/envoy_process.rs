@@ -157,27 +157,22 @@ impl EnvoyProcess {
     }
 }
 
-/// Of Envoy's log, what says why it does not start: what the filter logged as an error, and
-/// Envoy's own critical line.
+/// Of Envoy's log, what says why it does not start: what the filter logged as an error, or else
+/// Envoy's own reason, or else its last words.
 fn reasons(log: &str) -> String {
-    let mut found = Vec::new();
-    for line in log.lines() {
-        let of_filter =
-            line.contains("[wasm]") && (line.contains("[error]") || line.contains("[critical]"));
-        if !of_filter && !line.contains("[critical]") && !line.contains("error initializing config")
-        {
-            continue;
-        }
-        let text = message(line);
-        if !found.contains(&text) {
-            found.push(text);
-        }
+    let is_error = |line: &&str| line.contains("[error]") || line.contains("[critical]");
+    let errors: Vec<_> = log.lines().filter(is_error).map(message).collect();
+    let mut of_filter: Vec<_> =
+        errors.iter().filter_map(|text| text.strip_prefix("wasm log ")?.split_once(": ")).collect();
+    of_filter.dedup();
+    if !of_filter.is_empty() {
+        return of_filter.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("\n");
     }
-    if found.is_empty() {
-        let lines: Vec<_> = log.lines().collect();
-        found = lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().to_vec();
+    if let Some(reason) = errors.iter().find(|text| text.starts_with("error ")).or(errors.last()) {
+        return (*reason).to_owned();
     }
-    found.join("\n")
+    let lines: Vec<_> = log.lines().collect();
+    lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join("\n")
 }
 
 /// A log line without its time, thread, level and source: `[…][…][…][…] [file:line] message`.
@@ -201,11 +196,16 @@ mod tests {
 ";
 
     #[test]
-    fn the_filters_reason_comes_first_and_envoys_after_it() {
+    fn the_filters_reason_is_what_counts() {
+        assert_eq!(reasons(LOG), "configuration refused: limits[0].requests: expected a number");
+    }
+
+    #[test]
+    fn without_one_envoys_own_reason_is_told() {
+        let log: Vec<_> = LOG.lines().filter(|line| !line.contains("wasm log")).collect();
         assert_eq!(
-            reasons(LOG),
-            "wasm log keygate keygate: configuration refused: limits[0].requests: expected a number\n\
-             error initializing config '  envoy.json': Unable to create Wasm plugin keygate"
+            reasons(&log.join("\n")),
+            "error initializing config '  envoy.json': Unable to create Wasm plugin keygate"
         );
     }
 

@@ -26,10 +26,10 @@ pub(crate) struct Up {
     #[arg(long, default_value = ".keygate")]
     dir: PathBuf,
     /// Port of the gate
-    #[arg(long, default_value_t = 10000)]
+    #[arg(long, default_value_t = 10000, value_parser = clap::value_parser!(u16).range(1..))]
     gateway_port: u16,
     /// Port of the control plane's admin API [default: that of `KEYGATE_LISTEN`, or 8080]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     admin_port: Option<u16>,
     /// Service behind the gate, as http://host:port [default: a built-in echo server]
     #[arg(long)]
@@ -78,7 +78,7 @@ struct Running {
 fn start(up: &Up, options: StackOptions) -> Result<Running> {
     progress::step("starting the control plane");
     let control_plane = options.control_plane();
-    control_plane.keygate().run(&["migrate"]).context("the database cannot be used")?;
+    control_plane.keygate().run(&["migrate"])?;
     let keys = first_keys::make(&control_plane.keygate(), &up.dir)?;
     let control_plane = ControlPlaneProcess::start(control_plane)?;
     progress::step("starting Envoy");

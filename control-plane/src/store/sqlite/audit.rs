@@ -85,15 +85,14 @@ fn read(row: &SqliteRow) -> Result<AuditRow, StoreError> {
     })
 }
 
-#[async_trait]
-impl AuditStore for SqliteStore {
-    async fn append(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+impl SqliteStore {
+    async fn try_append(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         insert(&mut transaction, OWN_SOURCE, None, entries).await?;
-        Ok(transaction.commit().await?)
+        self.finish(transaction).await
     }
 
-    async fn append_batch(
+    async fn try_append_batch(
         &self,
         source: &str,
         batch: u64,
@@ -120,8 +119,25 @@ impl AuditStore for SqliteStore {
             return Ok(BatchOutcome::Repeated);
         }
         insert(&mut transaction, source, Some(batch), entries).await?;
-        transaction.commit().await?;
+        self.finish(transaction).await?;
         Ok(BatchOutcome::Stored)
+    }
+}
+
+#[async_trait]
+impl AuditStore for SqliteStore {
+    async fn append(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        self.noted(self.try_append(entries).await)
+    }
+
+    async fn append_batch(
+        &self,
+        source: &str,
+        batch: u64,
+        at: Timestamp,
+        entries: &[AuditEntry],
+    ) -> Result<BatchOutcome, StoreError> {
+        self.noted(self.try_append_batch(source, batch, at, entries).await)
     }
 
     async fn audit_rows(

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use edge_protocol::{Change, ChangeKind, Position};
 use jiff::Timestamp;
 use key_policy::KeyId;
-use sqlx::SqliteConnection;
+use sqlx::{SqliteConnection, SqlitePool};
+use std::sync::PoisonError;
 use tokio::sync::watch;
 
 use super::{
@@ -47,16 +48,46 @@ pub(super) async fn append(
     unsigned(sequence, "sequence")
 }
 
-/// The feed's bounds, and a change if there is one.
-type Row = (i64, i64, Option<i64>, Option<String>, Option<String>, Option<i64>);
+/// A position as a row holds it.
+pub(super) fn position_of(epoch: Option<String>, sequence: i64) -> Result<Position, StoreError> {
+    let epoch =
+        epoch.ok_or_else(|| StoreError::Corrupt("the setting feed_epoch is missing".to_owned()))?;
+    Ok(Position { epoch, sequence: unsigned(sequence, "sequence")? })
+}
+
+/// Where the feed stands. Epoch and sequence are of one snapshot, so that another database under
+/// a running service is told apart.
+pub(super) async fn position(pool: &SqlitePool) -> Result<Position, StoreError> {
+    let (epoch, sequence) = sqlx::query_as(
+        "SELECT (SELECT value FROM settings WHERE name = 'feed_epoch'),
+                (SELECT coalesce(max(sequence), 0) FROM change_log)",
+    )
+    .fetch_one(pool)
+    .await?;
+    position_of(epoch, sequence)
+}
+
+impl SqliteStore {
+    /// Gives the feed a new epoch, unless another process has. Gives the epoch it has then.
+    async fn rotate_epoch(&self, old: &str) -> Result<String, StoreError> {
+        let written = sqlx::query_scalar(
+            "UPDATE settings SET value = iif(value = ?, lower(hex(randomblob(16))), value)
+             WHERE name = 'feed_epoch' RETURNING value",
+        )
+        .bind(old)
+        .fetch_one(&self.writer)
+        .await;
+        self.noted(written.map_err(StoreError::from))
+    }
+}
+
+/// The feed's epoch and bounds, and a change if there is one.
+type Row = (Option<String>, i64, i64, Option<i64>, Option<String>, Option<String>, Option<i64>);
 
 #[async_trait]
 impl ChangeFeed for SqliteStore {
     async fn position(&self) -> Result<Position, StoreError> {
-        let sequence: i64 = sqlx::query_scalar("SELECT coalesce(max(sequence), 0) FROM change_log")
-            .fetch_one(&self.readers)
-            .await?;
-        Ok(self.position_at(unsigned(sequence, "sequence")?))
+        position(&self.readers).await
     }
 
     async fn changes(&self, since: u64, limit: u32) -> Result<(Position, Changes), StoreError> {
@@ -65,7 +96,8 @@ impl ChangeFeed for SqliteStore {
         };
         // One statement is one snapshot. It gives at least one row, with the bounds.
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT bounds.oldest, bounds.newest, news.sequence, news.key_id, news.kind, news.at_ms
+            "SELECT (SELECT value FROM settings WHERE name = 'feed_epoch'), bounds.oldest, bounds.newest,
+                    news.sequence, news.key_id, news.kind, news.at_ms
              FROM (SELECT coalesce((SELECT min(sequence) FROM change_log), 1) AS oldest,
                           coalesce((SELECT max(sequence) FROM change_log), 0) AS newest) AS bounds
              LEFT JOIN (SELECT * FROM change_log WHERE sequence > ? ORDER BY sequence LIMIT ?) AS news
@@ -76,13 +108,15 @@ impl ChangeFeed for SqliteStore {
         .fetch_all(&self.readers)
         .await?;
 
-        let (oldest, newest) = rows.first().map_or((1, 0), |row| (row.0, row.1));
+        let (epoch, oldest, newest) =
+            rows.first().map_or((None, 1, 0), |row| (row.0.clone(), row.1, row.2));
+        let position = position_of(epoch, newest)?;
         if after > newest || after < oldest - 1 {
-            return Ok((self.position_at(unsigned(newest, "sequence")?), Changes::Unknown));
+            return Ok((position, Changes::Unknown));
         }
         let mut changes = Vec::with_capacity(rows.len());
         for row in rows {
-            if let (_, _, Some(sequence), Some(key_id), Some(name), Some(at_ms)) = row {
+            if let (_, _, _, Some(sequence), Some(key_id), Some(name), Some(at_ms)) = row {
                 changes.push(Change {
                     sequence: unsigned(sequence, "sequence")?,
                     key_id,
@@ -93,7 +127,7 @@ impl ChangeFeed for SqliteStore {
         }
         // "Where the feed stands after these changes": a full page ends before the newest.
         let end = changes.last().map_or(since, |change| change.sequence);
-        Ok((self.position_at(end), Changes::Since(changes)))
+        Ok((Position { sequence: end, ..position }, Changes::Since(changes)))
     }
 
     fn watch(&self) -> watch::Receiver<u64> {
@@ -101,8 +135,28 @@ impl ChangeFeed for SqliteStore {
     }
 
     async fn refresh(&self) -> Result<(), StoreError> {
-        let sequence = self.position().await?.sequence;
-        self.publish(sequence);
+        // Known before the database is read: our own commits in between only raise what is read.
+        let known = *self.news.borrow();
+        let Position { mut epoch, sequence } = self.position().await?;
+        let held = self.epoch.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if epoch == held && sequence >= known {
+            self.publish(sequence);
+            return Ok(());
+        }
+        if epoch == held {
+            // An older copy was put in place: its next changes would be taken for those that were
+            // told already.
+            epoch = self.rotate_epoch(&held).await?;
+            tracing::warn!(
+                before = known,
+                now = sequence,
+                "the database is older than it was; filters start anew"
+            );
+        } else {
+            tracing::warn!(before = known, now = sequence, "the database is another one");
+        }
+        *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) = epoch;
+        self.news.send_replace(sequence);
         Ok(())
     }
 }

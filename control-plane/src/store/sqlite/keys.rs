@@ -94,22 +94,19 @@ impl SqliteStore {
     ) -> Result<(), StoreError> {
         audit::insert(&mut transaction, OWN_SOURCE, None, std::slice::from_ref(entry)).await?;
         let sequence = feed::append(&mut transaction, key_id, kind, at).await?;
-        transaction.commit().await?;
+        self.finish(transaction).await?;
         self.publish(sequence);
         Ok(())
     }
-}
 
-#[async_trait]
-impl KeyStore for SqliteStore {
-    async fn add_key(&self, key: &StoredKey, audit: &AuditEntry) -> Result<(), StoreError> {
+    async fn try_add(&self, key: &StoredKey, audit: &AuditEntry) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         insert(&mut transaction, key).await?;
         self.commit(transaction, key.key.key_id, ChangeKind::Created, key.key.created_at, audit)
             .await
     }
 
-    async fn revoke_key(
+    async fn try_revoke(
         &self,
         request: &RevokeRequest,
         audit: &AuditEntry,
@@ -149,6 +146,21 @@ impl KeyStore for SqliteStore {
         key.revoked_reason.clone_from(&request.reason);
         Ok(Revocation::Revoked(key))
     }
+}
+
+#[async_trait]
+impl KeyStore for SqliteStore {
+    async fn add_key(&self, key: &StoredKey, audit: &AuditEntry) -> Result<(), StoreError> {
+        self.noted(self.try_add(key, audit).await)
+    }
+
+    async fn revoke_key(
+        &self,
+        request: &RevokeRequest,
+        audit: &AuditEntry,
+    ) -> Result<Revocation, StoreError> {
+        self.noted(self.try_revoke(request, audit).await)
+    }
 
     async fn key(&self, key_id: KeyId) -> Result<Option<Key>, StoreError> {
         find(&mut *self.readers.acquire().await?, key_id).await
@@ -157,15 +169,17 @@ impl KeyStore for SqliteStore {
     async fn look_up(&self, digest: &LookupDigest) -> Result<Lookup, StoreError> {
         // One statement is one snapshot: the position and the row belong together.
         let row = sqlx::query(concat!(
-            "SELECT feed.sequence, lookup, hash_algorithm, hash_iterations, hash_salt, hash, ",
+            "SELECT feed.epoch, feed.sequence, lookup, hash_algorithm, hash_iterations, hash_salt, hash, ",
             key_columns!(),
-            " FROM (SELECT coalesce(max(sequence), 0) AS sequence FROM change_log) AS feed
+            " FROM (SELECT coalesce(max(sequence), 0) AS sequence,
+                           (SELECT value FROM settings WHERE name = 'feed_epoch') AS epoch
+                    FROM change_log) AS feed
              LEFT JOIN api_keys ON lookup = ?"
         ))
         .bind(digest.as_slice())
         .fetch_one(&self.readers)
         .await?;
-        let as_of = self.position_at(row::unsigned(row.try_get("sequence")?, "sequence")?);
+        let as_of = feed::position_of(row.try_get("epoch")?, row.try_get("sequence")?)?;
         let missing = row.try_get::<Option<&str>, _>("key_id")?.is_none();
         let found = if missing { None } else { Some(row::stored_key(&row)?) };
         Ok(Lookup { as_of, found })
@@ -193,14 +207,14 @@ impl KeyStore for SqliteStore {
     async fn touch(&self, used: &[(KeyId, Timestamp)]) -> Result<(), StoreError> {
         let used: Vec<_> =
             used.iter().map(|(key_id, at)| (key_id.to_string(), at.as_millisecond())).collect();
-        sqlx::query(
+        let written = sqlx::query(
             "UPDATE api_keys SET last_used_at_ms = used.at_ms
              FROM (SELECT value ->> 0 AS key_id, max(value ->> 1) AS at_ms FROM json_each(?) GROUP BY 1) AS used
              WHERE api_keys.key_id = used.key_id AND coalesce(last_used_at_ms < used.at_ms, 1)",
         )
         .bind(to_json(&used)?)
         .execute(&self.writer)
-        .await?;
-        Ok(())
+        .await;
+        self.noted(written.map(drop).map_err(StoreError::from))
     }
 }

@@ -17,9 +17,17 @@ mod tests;
 use edge_protocol::Position;
 use sqlx::{
     Sqlite, SqlitePool, Transaction,
+    error::DatabaseError,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::sync::watch;
 
 use super::{OpenError, StoreError};
@@ -35,7 +43,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
-    epoch: String,
+    /// The feed's epoch when it was last looked at; answers take it from their own snapshot.
+    epoch: Mutex<String>,
+    writes_fail: AtomicBool,
     news: watch::Sender<u64>,
 }
 
@@ -80,24 +90,32 @@ impl SqliteStore {
             .await
             .map_err(unreachable)?;
 
-        let (epoch, sequence): (String, i64) = sqlx::query_as(
-            "SELECT value, (SELECT coalesce(max(sequence), 0) FROM change_log)
-             FROM settings WHERE name = 'feed_epoch'",
-        )
-        .fetch_optional(&readers)
-        .await
-        .map_err(StoreError::from)?
-        .ok_or_else(|| StoreError::Corrupt("the setting feed_epoch is missing".to_owned()))?;
-        let (news, _) = watch::channel(row::unsigned(sequence, "sequence")?);
-        Ok(Self { writer, readers, epoch, news })
+        let Position { epoch, sequence } = feed::position(&readers).await?;
+        let (news, _) = watch::channel(sequence);
+        let epoch = Mutex::new(epoch);
+        Ok(Self { writer, readers, epoch, writes_fail: AtomicBool::new(false), news })
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
 
-    fn position_at(&self, sequence: u64) -> Position {
-        Position { epoch: self.epoch.clone(), sequence }
+    /// Ends a unit of work; what was written is durable then.
+    async fn finish(&self, transaction: Transaction<'static, Sqlite>) -> Result<(), StoreError> {
+        transaction.commit().await?;
+        self.writes_fail.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Keeps in mind that a write failed. That a key is already there is no failure of the
+    /// database.
+    fn noted<T>(&self, written: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Database(error)) = &written
+            && !error.as_database_error().is_some_and(DatabaseError::is_unique_violation)
+        {
+            self.writes_fail.store(true, Ordering::Relaxed);
+        }
+        written
     }
 
     /// Tells those who watch, after a commit.

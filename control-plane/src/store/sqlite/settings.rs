@@ -1,6 +1,7 @@
 //! Settings on `SQLite`.
 
 use async_trait::async_trait;
+use std::sync::atomic::Ordering;
 
 use super::{SqliteStore, StoreError};
 use crate::store::SettingsStore;
@@ -24,6 +25,10 @@ impl SettingsStore for SqliteStore {
         .bind(value)
         .fetch_one(&self.writer)
         .await?)
+    }
+
+    fn writes_fail(&self) -> bool {
+        self.writes_fail.load(Ordering::Relaxed)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

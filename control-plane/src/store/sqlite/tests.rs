@@ -7,9 +7,9 @@ use std::{path::Path, sync::Arc};
 
 use super::{SqliteStore, options, schema};
 use crate::{
-    audit::AuditEntry,
+    audit::{Actor, AuditEntry},
     store::{OpenError, Store, conformance},
-    testing::Database,
+    testing::{Database, START, TestService, at, request, send},
 };
 
 async fn fresh() -> (Arc<dyn Store>, Database) {
@@ -127,4 +127,79 @@ async fn two_databases_have_feeds_of_different_epochs() {
     let (one, other) = (one.position().await.expect("read"), other.position().await.expect("read"));
     assert_eq!(one.epoch.len(), 32);
     assert_ne!(one.epoch, other.epoch);
+}
+
+/// What an older copy of the file lacks: the changes after `sequence`.
+async fn go_back_to(path: &Path, sequence: i64) {
+    let mut connection = connect(path).await;
+    for statement in [
+        "DELETE FROM change_log WHERE sequence > ?",
+        "UPDATE sqlite_sequence SET seq = ? WHERE name = 'change_log'",
+    ] {
+        sqlx::query(statement).bind(sequence).execute(&mut connection).await.expect("done");
+    }
+}
+
+#[tokio::test]
+async fn an_older_copy_in_the_place_of_the_database_begins_a_new_feed_and_news_go_on() {
+    let it = TestService::start().await;
+    let store = Arc::clone(&it.service.store);
+    it.issue(request("one")).await;
+    it.issue(request("two")).await;
+    let before = store.position().await.expect("read");
+    assert_eq!(before.sequence, 2);
+    let mut news = store.watch();
+
+    go_back_to(&it.database.path, 1).await;
+    store.refresh().await.expect("read");
+    assert_eq!(*news.borrow_and_update(), 1);
+    let after = store.position().await.expect("read");
+    assert_eq!(after.sequence, 1);
+    assert_ne!(after.epoch, before.epoch);
+
+    store.refresh().await.expect("read");
+    assert_eq!(store.position().await.expect("read"), after);
+    assert!(!news.has_changed().expect("open"));
+    it.issue(request("three")).await;
+    assert_eq!(*news.borrow_and_update(), 2);
+}
+
+#[tokio::test]
+async fn another_database_under_the_service_is_told_by_its_epoch() {
+    let (store, database) = fresh().await;
+    let mut news = store.watch();
+    let mut connection = connect(&database.path).await;
+    connection
+        .execute("UPDATE settings SET value = 'other' WHERE name = 'feed_epoch'")
+        .await
+        .expect("written");
+    assert_eq!(store.position().await.expect("read").epoch, "other");
+    assert_eq!(store.changes(0, 10).await.expect("read").0.epoch, "other");
+    assert_eq!(store.look_up(&[0; 16]).await.expect("read").as_of.epoch, "other");
+    store.refresh().await.expect("read");
+    assert!(news.has_changed().expect("open"));
+    news.mark_unchanged();
+    assert_eq!(store.position().await.expect("read").epoch, "other");
+    store.refresh().await.expect("read");
+    assert!(!news.has_changed().expect("open"));
+}
+
+#[tokio::test]
+async fn a_write_that_fails_is_kept_in_mind_until_one_succeeds() {
+    let it = TestService::start().await;
+    let (key, _) = it.issue(request("one")).await;
+    let health = || async {
+        let asked = axum::http::Request::get("/health").body(axum::body::Body::empty());
+        send(&it.admin, asked.expect("a request")).await.json()["status"].clone()
+    };
+    assert_eq!(health().await, "healthy");
+    let mut connection = connect(&it.database.path).await;
+    connection.execute("ALTER TABLE change_log RENAME TO elsewhere").await.expect("done");
+    let new = request("two").check(at(START)).expect("valid");
+    it.service.issuer.issue(new, &Actor::CommandLine).await.expect_err("no feed");
+    connection.execute("ALTER TABLE elsewhere RENAME TO change_log").await.expect("done");
+    assert_eq!(health().await, "degraded");
+    it.service.store.touch(&[(key.key_id, at(START))]).await.expect("written");
+    it.issue(request("three")).await;
+    assert_eq!(health().await, "healthy");
 }
