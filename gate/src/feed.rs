@@ -4,7 +4,8 @@ use edge_protocol::{ChangeKind, ChangesAnswer, ChangesQuery, Position};
 use std::collections::VecDeque;
 
 use crate::Now;
-use crate::cache::{KeyCache, UnknownKeys};
+use crate::cache::KeyCache;
+use crate::unknown::UnknownKeys;
 
 /// How long the control plane may hold a poll when there is no news, in milliseconds. Short
 /// enough that a connection that died silently is noticed soon, long enough to cost nothing.

@@ -21,6 +21,7 @@ mod problem;
 mod request;
 mod routes;
 mod tally;
+mod unknown;
 
 pub use address::ClientAddress;
 pub use cache::{EntryIndex, Identity};

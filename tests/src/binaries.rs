@@ -6,13 +6,10 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use xtask::stack::{Binaries, Build};
+use xtask::stack::{Binaries, Build, GIVEN_BINARIES};
 use xtask::wasm::{self, Variant};
 use xtask::{cache, workspace};
 
-/// The file in which `cargo xtask test` says where the programs are: a JSON object of
-/// `envoy`, `keygate`, `filter` and `filter_trap`.
-const GIVEN: &str = "KEYGATE_TEST_BINARIES";
 /// nextest's name for one run, the same in all of its test processes.
 const RUN: &str = "NEXTEST_RUN_ID";
 
@@ -46,10 +43,11 @@ pub fn unfinished_filter() -> PathBuf {
 
 fn all() -> &'static Value {
     static ALL: OnceLock<Value> = OnceLock::new();
-    ALL.get_or_init(|| match std::env::var_os(GIVEN) {
+    ALL.get_or_init(|| match std::env::var_os(GIVEN_BINARIES) {
         Some(file) => {
-            let text = fs::read(&file).unwrap_or_else(|error| panic!("{GIVEN}: {error}"));
-            serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{GIVEN}: {error}"))
+            let text = fs::read(&file).unwrap_or_else(|error| panic!("{GIVEN_BINARIES}: {error}"));
+            serde_json::from_slice(&text)
+                .unwrap_or_else(|error| panic!("{GIVEN_BINARIES}: {error}"))
         }
         None => build().unwrap_or_else(|error| panic!("nothing to test: {error:#}")),
     })

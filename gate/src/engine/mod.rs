@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 
 use crate::ClientAddress;
 use crate::audit::{About, AuditTrail};
-use crate::cache::{EntryIndex, Identity, KeyCache, KeyHash, UnknownKeys};
+use crate::cache::{EntryIndex, Identity, KeyCache, KeyHash};
 use crate::config::{Config, KEY_LIMIT};
 use crate::feed::Feed;
 use crate::flights::Flights;
@@ -30,6 +30,7 @@ use crate::problem::{Problem, Refusal};
 use crate::request::{Credential, Now, Request, StreamId};
 use crate::routes::Plan;
 use crate::tally::{Counter, Tally};
+use crate::unknown::UnknownKeys;
 
 /// How long audit events may take to be stored, in milliseconds.
 const EVENTS_TIMEOUT_MS: u32 = 5_000;

@@ -6,12 +6,9 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::native;
-use crate::stack::{Binaries, Build};
+use crate::stack::{Binaries, Build, GIVEN_BINARIES};
 use crate::wasm::{self, Variant};
 use crate::{process, progress, workspace};
-
-/// The file that tells the tests where the programs are.
-const BINARIES: &str = "KEYGATE_TEST_BINARIES";
 
 pub(super) fn build_filters() -> Result<()> {
     wasm::build(Variant::Trap)?;
@@ -33,6 +30,6 @@ pub(super) fn run() -> Result<()> {
         .with_context(|| format!("cannot write {}", file.display()))?;
     progress::step("running the end-to-end tests");
     let mut tests = native::test_command();
-    tests.args(["-p", "tests"]).env(BINARIES, file);
+    tests.args(["-p", "tests"]).env(GIVEN_BINARIES, file);
     process::run(tests)
 }

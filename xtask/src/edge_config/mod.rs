@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 pub use upstream::Upstream;
+use upstream::authorities;
 
 use crate::workspace;
 use find::{at, named_mut, set};
@@ -94,7 +95,7 @@ impl EdgeConfig {
         set_endpoint(self.cluster_mut(UPSTREAM)?, &upstream.host, upstream.port)?;
         if upstream.tls {
             let cluster = self.cluster_mut(UPSTREAM)?;
-            set(cluster, "/transport_socket", upstream.transport_socket())?;
+            set(cluster, "/transport_socket", upstream.transport_socket(&authorities()?))?;
             let manager = self.connection_manager_mut()?;
             let route = "/route_config/virtual_hosts/0/routes/0/route/auto_host_rewrite";
             set(manager, route, true.into())?;
@@ -292,11 +293,19 @@ mod tests {
 
     #[test]
     fn an_https_upstream_is_verified_under_its_name() {
-        let mut config = standalone();
-        config.set_upstream(&Upstream::parse("https://example.test").unwrap()).unwrap();
-        let socket = &config.cluster_mut("upstream").unwrap()["transport_socket"]["typed_config"];
-        assert_eq!(socket["sni"], "example.test");
-        assert!(socket["common_tls_context"]["validation_context"].is_object());
+        let socket = |url: &str| {
+            let upstream = Upstream::parse(url).unwrap();
+            upstream.transport_socket(Path::new("/ca.pem"))["typed_config"].take()
+        };
+        let by_name = socket("https://example.test");
+        let trusted = &by_name["common_tls_context"]["validation_context"];
+        assert_eq!(
+            (&by_name["sni"], &trusted["trusted_ca"]["filename"]),
+            (&"example.test".into(), &"/ca.pem".into())
+        );
+        assert_eq!(trusted["match_typed_subject_alt_names"][0]["matcher"]["exact"], "example.test");
+        let by_address = socket("https://[::1]");
+        assert!(by_address.get("sni").is_none(), "{by_address}");
     }
 
     #[test]

@@ -15,7 +15,8 @@ pub use control_plane::{ControlPlaneOptions, ControlPlaneProcess, Keygate};
 pub use echo::EchoServer;
 pub use envoy_process::{EnvoyOptions, EnvoyProcess};
 pub use options::{
-    Binaries, Build, EnvoyEdit, StackOptions, database_url, new_secret, try_out_filter_config,
+    Binaries, Build, EnvoyEdit, GIVEN_BINARIES, StackOptions, database_url, new_secret,
+    try_out_filter_config,
 };
 pub use ports::{free_port, require_free};
 pub use whole::Stack;

@@ -35,7 +35,27 @@ pub enum Build {
     Release,
 }
 
+/// Names a file that says which programs to run instead of building them: a JSON object of `envoy`,
+/// `keygate` and `filter`. `cargo xtask test` makes one, so that everything runs the same ones.
+pub const GIVEN_BINARIES: &str = "KEYGATE_TEST_BINARIES";
+
 impl Binaries {
+    /// The programs that [`GIVEN_BINARIES`] names, if it is set.
+    ///
+    /// # Errors
+    /// When its file cannot be read or lacks one of them.
+    pub fn given() -> Result<Option<Self>> {
+        let Some(file) = std::env::var_os(GIVEN_BINARIES) else { return Ok(None) };
+        let text = std::fs::read(&file).with_context(|| format!("cannot read {GIVEN_BINARIES}"))?;
+        let given: Value = serde_json::from_slice(&text).context(GIVEN_BINARIES)?;
+        let path = |name: &str| {
+            let path = given.get(name).and_then(Value::as_str);
+            path.map(PathBuf::from).with_context(|| format!("{GIVEN_BINARIES} names no {name}"))
+        };
+        let (envoy, keygate, filter) = (path("envoy")?, path("keygate")?, path("filter")?);
+        Ok(Some(Self { envoy, keygate, filter }))
+    }
+
     /// Builds what is not up to date, and gets Envoy.
     ///
     /// # Errors

@@ -57,7 +57,10 @@ pub(crate) fn run(up: &Up) -> Result<()> {
     let settings = settings::read(up)?;
     settings.require_free_ports()?;
 
-    let binaries = Binaries::build(Build::Release)?;
+    let binaries = match Binaries::given()? {
+        Some(given) => given,
+        None => Binaries::build(Build::Release)?,
+    };
     let options = settings.into_stack(up, binaries)?;
     let mut running = start(up, options)?;
     ready.write(&running)?;

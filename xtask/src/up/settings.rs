@@ -14,7 +14,8 @@ use crate::private_file;
 use crate::stack::{self, Binaries, StackOptions, free_port, require_free};
 
 /// Variables of this tool, not of the control plane.
-const OWN: [&str; 3] = ["KEYGATE_CACHE", "KEYGATE_ENVOY", "KEYGATE_WASM_TOOLCHAIN"];
+const OWN: [&str; 4] =
+    ["KEYGATE_CACHE", "KEYGATE_ENVOY", "KEYGATE_WASM_TOOLCHAIN", stack::GIVEN_BINARIES];
 
 /// Everything but the programs: known before anything is built, so that mistakes show at once.
 pub(super) struct Settings {
@@ -39,8 +40,8 @@ pub(super) fn read(up: &Up) -> Result<Settings> {
         None => loopback(free_port()?),
     };
     let database = match &up.database_url {
-        Some(url) => url.clone(),
-        None => stack::database_url(&up.dir)?,
+        Some(url) if !url.is_empty() => url.clone(),
+        _ => stack::database_url(&up.dir)?,
     };
     env.insert("KEYGATE_DATABASE_URL".to_owned(), database);
     if let Some(redis) = &up.redis_url {
@@ -88,7 +89,10 @@ fn from_environment() -> Result<BTreeMap<String, String>> {
             continue;
         }
         let Ok(value) = value.into_string() else { bail!("{name} is no text") };
-        env.insert(name, value);
+        // As the control plane has it: empty is not set.
+        if !value.trim().is_empty() {
+            env.insert(name, value);
+        }
     }
     Ok(env)
 }
