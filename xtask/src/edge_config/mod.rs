@@ -92,7 +92,14 @@ impl EdgeConfig {
     /// # Errors
     /// When the file has no such place.
     pub fn set_upstream(&mut self, upstream: &Upstream) -> Result<()> {
-        set_endpoint(self.cluster_mut(UPSTREAM)?, &upstream.host, upstream.port)?;
+        let cluster = self.cluster_mut(UPSTREAM)?;
+        set_endpoint(cluster, &upstream.host, upstream.port)?;
+        if !upstream.is_address() {
+            // `localhost` is often two addresses, and the service listens on one of them: with
+            // these Envoy tries the second when the first refuses.
+            set(cluster, "/type", "LOGICAL_DNS".into())?;
+            set(cluster, "/dns_lookup_family", "ALL".into())?;
+        }
         if upstream.tls {
             let cluster = self.cluster_mut(UPSTREAM)?;
             set(cluster, "/transport_socket", upstream.transport_socket(&authorities()?))?;
@@ -306,6 +313,13 @@ mod tests {
         assert_eq!(trusted["match_typed_subject_alt_names"][0]["matcher"]["exact"], "example.test");
         let by_address = socket("https://[::1]");
         assert!(by_address.get("sni").is_none(), "{by_address}");
+    }
+
+    #[test]
+    fn an_upstream_by_name_is_tried_on_all_its_addresses() {
+        let mut config = standalone();
+        config.set_upstream(&Upstream::parse("http://localhost:3000").unwrap()).unwrap();
+        assert_eq!(config.cluster_mut("upstream").unwrap()["dns_lookup_family"], "ALL");
     }
 
     #[test]

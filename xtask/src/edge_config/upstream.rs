@@ -1,5 +1,6 @@
 //! The service behind the gate, as a person names it.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -54,10 +55,14 @@ impl Upstream {
         }
     }
 
+    /// Whether it is named by an IP address.
+    pub(super) fn is_address(&self) -> bool {
+        self.host.parse::<IpAddr>().is_ok()
+    }
+
     /// TLS towards it: its certificate must be valid for the host, by the system's authorities.
     pub(super) fn transport_socket(&self, authorities: &Path) -> Value {
-        let name_kind =
-            if self.host.parse::<std::net::IpAddr>().is_ok() { "IP_ADDRESS" } else { "DNS" };
+        let name_kind = if self.is_address() { "IP_ADDRESS" } else { "DNS" };
         let mut context = json!({
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
             "common_tls_context": {
