@@ -1,6 +1,5 @@
 //! What a [`Gate`] is to be.
 
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -129,11 +128,7 @@ impl GateBuilder {
         let config = options.edge_config(&nowhere).unwrap();
         match EnvoyProcess::start(options.envoy(), &config) {
             Ok(_) => panic!("Envoy starts"),
-            Err(error) => {
-                let answers = TcpStream::connect(options.gateway).is_ok();
-                assert!(!answers, "Envoy has ended, and something answers: {error:#}");
-                format!("{error:#}")
-            }
+            Err(error) => format!("{error:#}"),
         }
     }
 

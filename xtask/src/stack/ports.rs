@@ -1,6 +1,7 @@
 //! Ports on the loopback interface.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Mutex, PoisonError};
 
@@ -11,20 +12,28 @@ use anyhow::{Context, Result, bail};
 const FIRST: u16 = 12_000;
 const COUNT: u16 = 20_000;
 
-static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+/// The ports that this process has taken, each with the lock that keeps others from taking it.
+static GIVEN: Mutex<BTreeMap<u16, File>> = Mutex::new(BTreeMap::new());
 
-/// A port on which nothing listens, never the same twice within a process. The search begins at
-/// a random place, since test processes run side by side.
+/// A port on which nothing listens, never the same twice, in this process or in others that ask
+/// here while it runs: between its choice and its use a port looks free to all of them.
 ///
 /// # Errors
 /// When there is none.
 pub fn free_port() -> Result<u16> {
+    let folder = std::env::temp_dir().join("keygate-ports");
+    std::fs::create_dir_all(&folder)?;
     let start = getrandom::u32().context("the system gives no random numbers")?;
     for step in 0..u32::from(COUNT) {
         let offset = u16::try_from(start.wrapping_add(step) % u32::from(COUNT))?;
         let port = FIRST + offset;
-        let fresh = GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port);
-        if fresh && is_free(port) {
+        let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if given.contains_key(&port) || !is_free(port) {
+            continue;
+        }
+        let lock = File::create(folder.join(port.to_string()))?;
+        if lock.try_lock().is_ok() {
+            given.insert(port, lock);
             return Ok(port);
         }
     }
