@@ -3,18 +3,16 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::envoy::on_path;
 use crate::wasm::Toolchain;
-use crate::{cache, process, progress, workspace};
+use crate::{cache, install, process, progress, workspace};
 
 const PURE: [&str; 3] = ["key-policy", "edge-protocol", "gate"];
 
 pub(super) fn run() -> Result<()> {
-    require_node()?;
+    install::program("node", "nodejs")?;
     let runner = runner()?;
     let mut cargo = Toolchain::find()?.cargo("test")?;
     for package in PURE {
@@ -23,22 +21,6 @@ pub(super) fn run() -> Result<()> {
     cargo.args(["--tests", "--locked", "--no-fail-fast"]);
     cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner);
     process::run(cargo)
-}
-
-fn require_node() -> Result<()> {
-    if on_path("node").is_some() {
-        return Ok(());
-    }
-    if on_path("apt-get").is_some() && rustix::process::geteuid().is_root() {
-        progress::step("apt-get install nodejs");
-        let mut apt = Command::new("apt-get");
-        apt.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-y", "-q", "nodejs"]);
-        let _ = process::capture(apt);
-    }
-    if on_path("node").is_none() {
-        bail!("node is missing (Debian: apt-get install nodejs)");
-    }
-    Ok(())
 }
 
 /// The program that runs compiled tests in Node. Its version must be that of the library.

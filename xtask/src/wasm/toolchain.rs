@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{envoy, process, progress, workspace};
+use crate::{install, process, progress, workspace};
 
 /// The target of the filter: no operating system, nothing but what Envoy gives.
 pub const TARGET: &str = "wasm32-unknown-unknown";
@@ -122,20 +122,7 @@ fn debian_is_installed() -> bool {
 }
 
 fn debian_can_be_installed() -> bool {
-    if envoy::on_path("apt-get").is_none() || !rustix::process::geteuid().is_root() {
-        return false;
-    }
-    progress::step(&format!("apt-get install {}", DEBIAN_PACKAGES.join(" ")));
-    let apt = |args: &[&str]| {
-        let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive").args(args);
-        process::capture(command)
-    };
-    let install = ["install", "-y", "-q", "--no-install-recommends"];
-    let install: Vec<_> = install.into_iter().chain(DEBIAN_PACKAGES).collect();
-    // A machine that has never updated its lists does not know the packages.
-    let installed = apt(&install).or_else(|_| apt(&["update", "-q"]).and_then(|_| apt(&install)));
-    if let Err(error) = installed {
+    if let Err(error) = install::debian_packages(&DEBIAN_PACKAGES) {
         progress::note(&format!("{error:#}"));
     }
     debian_is_installed()
