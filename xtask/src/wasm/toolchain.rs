@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{install, process, progress, workspace};
+use crate::{envoy, install, process, progress, workspace};
 
 /// The target of the filter: no operating system, nothing but what Envoy gives.
 pub const TARGET: &str = "wasm32-unknown-unknown";
