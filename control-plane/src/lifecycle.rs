@@ -16,7 +16,11 @@ use crate::{
     config::{Config, ConfigError, ServeConfig, Settings},
     edge,
     http::{activity::IdleLimits, server::Server},
-    keys::{digest::PresentedKey, hashing::HashRecipe, pool::HashPool},
+    keys::{
+        digest::PresentedKey,
+        hashing::{HashRecipe, Iterations},
+        pool::HashPool,
+    },
     metrics, open_files,
     random::SystemRandom,
     service::{Service, Surroundings},
@@ -99,7 +103,7 @@ async fn start(settings: &Settings) -> anyhow::Result<Running> {
              (make one: openssl rand -hex 32)"
         );
     }
-    measure_hash(&service.pool).await?;
+    measure_hash(&service.pool, config.iterations).await?;
 
     let admin_listener = bind("KEYGATE_LISTEN", serving.listen).await?;
     let edge_listener = bind("KEYGATE_EDGE_LISTEN", serving.edge_listen).await?;
@@ -132,6 +136,11 @@ async fn start(settings: &Settings) -> anyhow::Result<Running> {
     writers.spawn("audit recorder", async move { recording.recorder.run(stop_recording).await });
     writers.spawn("last-used writer", async move {
         touching.last_used.run(&*touching.store, stop_touching).await;
+    });
+    let upkeep_of = Arc::clone(&service);
+    let stop_upkeep = writers_stop.clone();
+    writers.spawn("credential upkeep", async move {
+        upkeep_of.verifier.run_upkeep(stop_upkeep).await;
     });
     for server in servers {
         tasks.spawn(server.name, server.run(stop.clone()));
@@ -202,16 +211,17 @@ async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener,
 
 /// Says what one hash costs on this machine, since that bounds how many new keys a second can be
 /// verified.
-async fn measure_hash(pool: &HashPool) -> anyhow::Result<()> {
+async fn measure_hash(pool: &HashPool, iterations: Iterations) -> anyhow::Result<()> {
     let key = PresentedKey::new(b"what does one hash cost here?".as_slice()).context("a key")?;
     let started = Instant::now();
-    pool.hash(Arc::new(key), HashRecipe::current([0; 16])).await?;
+    pool.hash(Arc::new(key), HashRecipe::current(iterations, [0; 16])).await?;
     let took = started.elapsed();
     ::metrics::gauge!(metrics::HASH_SECONDS).set(took.as_secs_f64());
     #[expect(clippy::cast_precision_loss, reason = "a handful of threads")]
     let per_second = pool.threads() as f64 / took.as_secs_f64().max(f64::EPSILON);
     tracing::info!(
         took_ms = took.as_millis(),
+        iterations = iterations.get(),
         threads = pool.threads(),
         "one hash; {per_second:.0} new keys a second"
     );

@@ -13,6 +13,10 @@ pub const VERIFY_SECONDS: &str = "keygate_verify_duration_seconds";
 pub const VERIFY_REMEMBERED: &str = "keygate_verify_remembered_total";
 /// Keys that were hashed.
 pub const HASHES: &str = "keygate_hashes_total";
+/// Keys that were hashed anew because hashes have become dearer.
+pub const KEYS_REHASHED: &str = "keygate_keys_rehashed_total";
+/// Keys that were moved from the previous secret key to the current one.
+pub const KEYS_MOVED: &str = "keygate_keys_moved_to_current_secret_total";
 /// Keys waiting for a hashing thread.
 pub const HASH_QUEUE_DEPTH: &str = "keygate_hash_queue_depth";
 /// What one hash cost at start.
@@ -57,6 +61,8 @@ fn describe() {
     describe_histogram!(VERIFY_SECONDS, "Duration of verifications by outcome");
     describe_counter!(VERIFY_REMEMBERED, "Verifications that needed no hash");
     describe_counter!(HASHES, "Keys that were hashed");
+    describe_counter!(KEYS_REHASHED, "Keys that were hashed anew because hashes became dearer");
+    describe_counter!(KEYS_MOVED, "Keys moved from the previous secret key to the current one");
     describe_gauge!(HASH_QUEUE_DEPTH, "Keys waiting for a hashing thread");
     describe_gauge!(HASH_SECONDS, "Cost of one hash, measured at start");
     describe_gauge!(FEED_SEQUENCE, "Sequence of the last change");

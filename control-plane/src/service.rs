@@ -13,9 +13,7 @@ use crate::{
     audit::{AuditEntry, recorder::Recorder},
     clock::Clock,
     config::{Config, TestKeys},
-    keys::{
-        digest::DigestKey, issue::Issuer, last_used::LastUsed, pool::HashPool, verify::Verifier,
-    },
+    keys::{issue::Issuer, last_used::LastUsed, pool::HashPool, verify::Verifier},
     random::{Random, RandomError},
     secret_key::{self, SecretKeyFault},
     store::{Store, StoreError},
@@ -132,8 +130,7 @@ impl Service {
         around: Surroundings,
     ) -> Result<Self, ServiceError> {
         let Surroundings { store, clock, random, hash_threads, stop } = around;
-        let lookup = secret_key::lookup_key(config, &*store, &*random).await?;
-        let lookup = DigestKey::new(lookup.expose());
+        let secrets = secret_key::load(config, &*store, &*clock, &*random).await?;
         let pool = Arc::new(HashPool::start(hash_threads)?);
         if test_keys == TestKeys::RefusedInProduction {
             report_test_keys(&*store, &*clock).await?;
@@ -146,15 +143,17 @@ impl Service {
             verifier: Verifier::new(
                 Arc::clone(&store),
                 policy.clone(),
-                lookup.clone(),
+                &secrets,
+                config.iterations,
                 Arc::clone(&pool),
                 test_keys,
-                &*random,
+                Arc::clone(&random),
             )?,
             issuer: Issuer {
                 store: Arc::clone(&store),
                 policy,
-                lookup,
+                lookup: secrets.current.lookup.clone(),
+                iterations: config.iterations,
                 pool: Arc::clone(&pool),
                 clock: Arc::clone(&clock),
                 random: Arc::clone(&random),

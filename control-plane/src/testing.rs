@@ -23,7 +23,7 @@ use crate::{
     config::{Config, DatabaseUrl, SecretKey, TestKeys},
     edge,
     http::Peer,
-    keys::{Key, issue::IssuedKey, new_key::NewKeyRequest},
+    keys::{Key, hashing::Iterations, issue::IssuedKey, new_key::NewKeyRequest},
     random::SystemRandom,
     service::{Service, Surroundings},
     store::{self, AuditFilter, Store},
@@ -34,7 +34,7 @@ pub(crate) const START: &str = "2026-11-25T12:00:00Z";
 
 /// A database with its tables, in a folder that goes away with it.
 pub(crate) struct Database {
-    pub(crate) folder: TempDir,
+    pub(crate) folder: Arc<TempDir>,
     pub(crate) path: PathBuf,
 }
 
@@ -43,7 +43,12 @@ impl Database {
         let folder = TempDir::new().expect("a folder");
         let path = folder.path().join("keygate.db");
         store::migrate(&DatabaseUrl::Sqlite(path.clone())).await.expect("migrations");
-        Self { folder, path }
+        Self { folder: Arc::new(folder), path }
+    }
+
+    /// The same database, for another service on it.
+    pub(crate) fn copy_of_place(&self) -> Self {
+        Self { folder: Arc::clone(&self.folder), path: self.path.clone() }
     }
 
     pub(crate) async fn open(&self) -> Arc<dyn Store> {
@@ -56,6 +61,9 @@ pub(crate) fn config(database: &Database, environment: Deployment) -> Config {
         database: DatabaseUrl::Sqlite(database.path.clone()),
         environment,
         secret_key: Some(SecretKey::from_random([0x5c; 32])),
+        previous_secret_key: None,
+        iterations: Iterations::default(),
+        require_totp: false,
         policy: key_policy::Policy::default(),
     }
 }
@@ -76,6 +84,11 @@ impl TestService {
 
     pub(crate) async fn start_with(test_keys: TestKeys) -> Self {
         let database = Database::new().await;
+        let config = config(&database, Deployment::Production);
+        Self::start_on(database, config, test_keys).await
+    }
+
+    pub(crate) async fn start_on(database: Database, config: Config, test_keys: TestKeys) -> Self {
         let clock = ManualClock::at(START);
         let around = Surroundings {
             store: database.open().await,
@@ -84,7 +97,6 @@ impl TestService {
             hash_threads: NonZeroUsize::MIN,
             stop: CancellationToken::new(),
         };
-        let config = config(&database, Deployment::Production);
         let token = SecretString::from(EDGE_TOKEN);
         let service =
             Service::new(&config, test_keys, Some(&token), around).await.expect("a service");
@@ -92,6 +104,8 @@ impl TestService {
         let mut tasks = JoinSet::new();
         let recording = Arc::clone(&service);
         tasks.spawn(async move { recording.recorder.run(recording.stop.clone()).await });
+        let keeping = Arc::clone(&service);
+        tasks.spawn(async move { keeping.verifier.run_upkeep(keeping.stop.clone()).await });
         let prometheus = PrometheusBuilder::new().build_recorder().handle();
         let (admin, edge) = (admin::router(&service, prometheus), edge::router(&service));
         Self { database, service, clock, admin, edge, tasks }

@@ -111,7 +111,11 @@ impl AuditEntry {
             | EventKind::KeyUpdated
             | EventKind::KeyRotated
             | EventKind::KeyRevoked
-            | EventKind::ValidApiKey => tracing::info!(target: "keygate::audit", "{line}"),
+            | EventKind::ValidApiKey
+            | EventKind::SecretKeyRotated
+            | EventKind::TotpEnrolled
+            | EventKind::BackupMade
+            | EventKind::BackupRestored => tracing::info!(target: "keygate::audit", "{line}"),
             _ => tracing::warn!(target: "keygate::audit", "{line}"),
         }
     }

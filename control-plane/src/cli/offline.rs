@@ -6,7 +6,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 use crate::{
     clock::SystemClock,
     config::{Config, Settings},
-    keys::{digest::DigestKey, issue::Issuer, pool::HashPool},
+    keys::{issue::Issuer, pool::HashPool},
     random::SystemRandom,
     secret_key,
     store::{self, Store},
@@ -22,11 +22,12 @@ pub(super) async fn open(settings: &Settings) -> anyhow::Result<(Config, Arc<dyn
 /// All that issuing takes.
 pub(super) async fn issuer(config: &Config, store: &Arc<dyn Store>) -> anyhow::Result<Issuer> {
     let random = Arc::new(SystemRandom);
-    let lookup = secret_key::lookup_key(config, &**store, &*random).await?;
+    let secrets = secret_key::load(config, &**store, &SystemClock, &*random).await?;
     Ok(Issuer {
         store: Arc::clone(store),
         policy: config.policy.clone(),
-        lookup: DigestKey::new(lookup.expose()),
+        lookup: secrets.current.lookup,
+        iterations: config.iterations,
         pool: Arc::new(HashPool::start(NonZeroUsize::MIN)?),
         clock: Arc::new(SystemClock),
         random,

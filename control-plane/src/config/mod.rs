@@ -16,6 +16,8 @@ use key_policy::{Policy, Prefix};
 use secrecy::{ExposeSecret, SecretString};
 use std::{net::SocketAddr, path::Path};
 
+use crate::keys::hashing::Iterations;
+
 /// The edge token must not be guessed: 16 characters are the least.
 const MIN_EDGE_TOKEN_CHARS: usize = 16;
 
@@ -48,6 +50,12 @@ pub struct Config {
     pub environment: Deployment,
     /// The secret key, when one is set.
     pub secret_key: Option<SecretKey>,
+    /// The secret key before it, while keys still depend on that one.
+    pub previous_secret_key: Option<SecretKey>,
+    /// How dear the hash of a new key is.
+    pub iterations: Iterations,
+    /// Whether admin keys must have a second factor to change anything.
+    pub require_totp: bool,
     /// What keys are like.
     pub policy: Policy,
 }
@@ -73,6 +81,9 @@ impl Config {
             database: settings.database_url.parse()?,
             environment,
             secret_key: secret_key(settings)?,
+            previous_secret_key: previous_secret_key(settings)?,
+            iterations: iterations(settings)?,
+            require_totp: settings.require_totp,
             policy: Policy { prefix, ..Policy::default() },
         })
     }
@@ -207,6 +218,28 @@ fn secret_key(settings: &Settings) -> Result<Option<SecretKey>, ConfigError> {
         }
         None => Ok(Some(key)),
     }
+}
+
+/// The one before. It may be weak: that may be why there is another now.
+fn previous_secret_key(settings: &Settings) -> Result<Option<SecretKey>, ConfigError> {
+    const SETTING: &str = "KEYGATE_SECRET_KEY_PREVIOUS";
+    let text = text_or_file(
+        SETTING,
+        settings.secret_key_previous.as_ref().map(settings::SecretText::expose),
+        settings.secret_key_previous_file.as_deref(),
+    )?;
+    let key = text.map(|text| SecretKey::parse(text.expose_secret())).transpose();
+    key.map_err(|error| wrong(SETTING, error.to_string()))
+}
+
+fn iterations(settings: &Settings) -> Result<Iterations, ConfigError> {
+    const SETTING: &str = "KEYGATE_PBKDF2_ITERATIONS";
+    let Some(asked) = settings.pbkdf2_iterations else { return Ok(Iterations::default()) };
+    let production = settings.environment == Deployment::Production;
+    let least = if production { Iterations::STANDARD } else { Iterations::LEAST };
+    Iterations::new(asked).filter(|_| asked >= least).ok_or_else(|| {
+        wrong(SETTING, format!("must be {least} to {}; it is {asked}", Iterations::MOST))
+    })
 }
 
 /// A secret that is given either as it is or in a file. A blank text counts as not set, whatever

@@ -44,6 +44,19 @@ pub struct Settings {
     /// A file that holds them.
     #[serde(default)]
     pub secret_key_file: Option<PathBuf>,
+    /// The secret key before this one, while keys still depend on it.
+    #[serde(default)]
+    pub secret_key_previous: Option<SecretText>,
+    /// A file that holds it.
+    #[serde(default)]
+    pub secret_key_previous_file: Option<PathBuf>,
+    /// How many iterations of PBKDF2-HMAC-SHA256 a new key's hash takes; keys with fewer are
+    /// hashed anew when they are used. At least 100,000 in production.
+    #[serde(default, deserialize_with = "number")]
+    pub pbkdf2_iterations: Option<u32>,
+    /// Whether admin keys must have a second factor (TOTP) to change anything.
+    #[serde(default, deserialize_with = "plain_switch")]
+    pub require_totp: bool,
     /// What filters show.
     #[serde(default)]
     pub edge_token: Option<SecretText>,
@@ -127,6 +140,37 @@ impl<'de> Deserialize<'de> for SecretText {
 /// `true` or `false`, also as the text that an environment variable is.
 fn switch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
     plain_switch(deserializer).map(Some)
+}
+
+/// A number, also as the text that an environment variable is.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    struct Visitor;
+
+    impl de::Visitor<'_> for Visitor {
+        type Value = Option<u32>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a whole number")
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<Option<u32>, E> {
+            let fits = u32::try_from(number).map(Some);
+            fits.map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<Option<u32>, E> {
+            let fits = u32::try_from(number).map(Some);
+            fits.map_err(|_| E::invalid_value(de::Unexpected::Unsigned(number), &self))
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Option<u32>, E> {
+            let digits = text.replace('_', "");
+            let number = digits.parse().map(Some);
+            number.map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+        }
+    }
+
+    deserializer.deserialize_any(Visitor)
 }
 
 fn plain_switch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {

@@ -66,7 +66,14 @@ fn is_of_filters(kind: EventKind) -> bool {
         | EventKind::KeyUpdated
         | EventKind::KeyRotated
         | EventKind::KeyRevoked
-        | EventKind::AdminDenied => false,
+        | EventKind::AdminDenied
+        | EventKind::SecretKeyRotated
+        | EventKind::TotpEnrolled
+        | EventKind::TotpDisabled
+        | EventKind::TotpDenied
+        | EventKind::TotpRecoveryUsed
+        | EventKind::BackupMade
+        | EventKind::BackupRestored => false,
     }
 }
 

@@ -3,6 +3,7 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
+use std::fmt;
 use zeroize::Zeroizing;
 
 /// A key as a client presented it. It is wiped from memory when dropped, and has no `Debug`.
@@ -29,6 +30,29 @@ impl PresentedKey {
 /// HMAC-SHA256 under the deployment's secret key, truncated to 16 bytes.
 pub type LookupDigest = [u8; 16];
 
+/// The name of a secret key: half of an HMAC of a fixed text. It tells keys apart, and nothing
+/// about them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SecretName([u8; 16]);
+
+impl SecretName {
+    /// As it is stored; what is no name stands for a secret key that nobody has.
+    #[must_use]
+    pub fn from_stored(text: &str) -> Self {
+        let mut name = [0; 16];
+        if hex::decode_to_slice(text, &mut name).is_err() {
+            return Self([0; 16]);
+        }
+        Self(name)
+    }
+}
+
+impl fmt::Display for SecretName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
 /// An HMAC key from which digests of API keys are made.
 #[derive(Clone)]
 pub struct DigestKey(Hmac<Sha256>);
@@ -50,6 +74,12 @@ impl DigestKey {
     #[must_use]
     pub fn digest(&self, message: &[u8]) -> [u8; 32] {
         self.0.clone().chain_update(message).finalize().into_bytes().into()
+    }
+
+    /// The name that this key goes by where it must not be shown itself.
+    #[must_use]
+    pub fn name(&self) -> SecretName {
+        SecretName(self.lookup(b"keygate: which secret key is this?"))
     }
 
     /// The first half of the digest.

@@ -7,7 +7,35 @@ use subtle::ConstantTimeEq;
 /// How many iterations a new key's hash takes. Keys have 190 random bits, so the number adds
 /// little against guessing; it is the contract, and it is stored with each key so that it can
 /// grow. 12 ms on a core with SHA-NI, 55 ms without.
-pub const ITERATIONS: u32 = 100_000;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Iterations(u32);
+
+impl Iterations {
+    /// The default, and in production the least.
+    pub const STANDARD: u32 = 100_000;
+    /// Fewer mean nothing.
+    pub const LEAST: u32 = 1000;
+    /// A hash of more than this takes seconds, and every new key with it.
+    pub const MOST: u32 = 10_000_000;
+
+    /// So many, if that is a number that makes sense.
+    #[must_use]
+    pub fn new(iterations: u32) -> Option<Self> {
+        (Self::LEAST..=Self::MOST).contains(&iterations).then_some(Self(iterations))
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for Iterations {
+    fn default() -> Self {
+        Self(Self::STANDARD)
+    }
+}
 
 /// Which slow hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +78,9 @@ impl HashRecipe {
 
     /// What new keys get.
     #[must_use]
-    pub fn current(salt: [u8; 16]) -> Self {
-        let params = Params::new(ITERATIONS).unwrap_or(Params::RECOMMENDED);
+    pub fn current(iterations: Iterations, salt: [u8; 16]) -> Self {
+        // Every number that `Iterations` lets pass is one that `Params` takes.
+        let params = Params::new(iterations.0).unwrap_or(Params::RECOMMENDED);
         Self { algorithm: HashAlgorithm::Pbkdf2HmacSha256, params, salt }
     }
 
@@ -154,7 +183,8 @@ mod tests {
 
     #[test]
     fn a_new_key_gets_a_hundred_thousand_iterations_and_none_may_have_under_a_thousand() {
-        assert_eq!(HashRecipe::current([0; 16]).iterations(), 100_000);
+        assert_eq!(HashRecipe::current(Iterations::default(), [0; 16]).iterations(), 100_000);
+        assert!(Iterations::new(999).is_none() && Iterations::new(10_000_001).is_none());
         assert!(HashRecipe::new(HashAlgorithm::Pbkdf2HmacSha256, 999, [0; 16]).is_none());
     }
 

@@ -10,7 +10,7 @@ use zeroize::Zeroize;
 use super::{
     Key, StoredKey,
     digest::{DigestKey, PresentedKey, audit_hash},
-    hashing::{HashRecipe, SecretHash},
+    hashing::{HashRecipe, Iterations, SecretHash},
     new_key::NewKey,
     pool::{HashPool, Overloaded},
 };
@@ -55,6 +55,8 @@ pub struct Issuer {
     pub policy: Policy,
     /// Where they are looked up.
     pub lookup: DigestKey,
+    /// How dear their hashes are.
+    pub iterations: Iterations,
     /// Where they are hashed.
     pub pool: Arc<HashPool>,
     /// The time.
@@ -79,14 +81,19 @@ impl Issuer {
         made.text.zeroize();
         let presented = Arc::new(presented.ok_or(IssueError::TooLong)?);
 
-        let recipe = HashRecipe::current(random::bytes(&*self.random)?);
+        let recipe = HashRecipe::current(self.iterations, random::bytes(&*self.random)?);
         let lookup = self.lookup.lookup(presented.expose());
         let key_hash = audit_hash(presented.expose());
         let digest = self.pool.hash(presented, recipe).await?;
         let now = self.clock.now();
         let key = new.into_key(made.key_id, now);
         let audit = entry(&key, by, now).with_key_hash(Some(key_hash));
-        let stored = StoredKey { key, lookup, secret: SecretHash { recipe, digest } };
+        let stored = StoredKey {
+            key,
+            lookup,
+            lookup_secret: self.lookup.name(),
+            secret: SecretHash { recipe, digest },
+        };
         self.store.add_key(&stored, &audit).await?;
         audit.log();
         Ok(IssuedKey { key: stored.key, api_key })

@@ -16,7 +16,10 @@ use jiff::Timestamp;
 use key_policy::KeyId;
 use std::net::IpAddr;
 
-use self::{digest::LookupDigest, hashing::SecretHash};
+use self::{
+    digest::{LookupDigest, SecretName},
+    hashing::SecretHash,
+};
 use crate::clock::unix_ms;
 
 /// What is known about a key. It holds no secret.
@@ -90,6 +93,8 @@ pub struct StoredKey {
     pub key: Key,
     /// Where it is looked up.
     pub lookup: LookupDigest,
+    /// The secret key that `lookup` was made with.
+    pub lookup_secret: SecretName,
     /// What a presented key is checked against.
     pub secret: SecretHash,
 }

@@ -52,6 +52,8 @@ struct Shared {
     capacity: usize,
     hashed: AtomicU64,
     failed: CancellationToken,
+    #[cfg(test)]
+    busy: AtomicU64,
 }
 
 impl Shared {
@@ -81,7 +83,11 @@ impl Shared {
             if job.taken.swap(true, Ordering::AcqRel) || job.reply.is_closed() {
                 continue;
             }
+            #[cfg(test)]
+            self.busy.fetch_add(1, Ordering::AcqRel);
             let digest = job.recipe.hash(job.key.expose());
+            #[cfg(test)]
+            self.busy.fetch_sub(1, Ordering::AcqRel);
             self.hashed.fetch_add(1, Ordering::Relaxed);
             ::metrics::counter!(crate::metrics::HASHES).increment(1);
             // The caller may be gone; that is its business.
@@ -114,6 +120,8 @@ impl HashPool {
             capacity: threads.get().saturating_mul(QUEUE_PER_THREAD),
             hashed: AtomicU64::new(0),
             failed: CancellationToken::new(),
+            #[cfg(test)]
+            busy: AtomicU64::new(0),
         });
         let threads = (0..threads.get())
             .map(|index| {
@@ -142,6 +150,12 @@ impl HashPool {
     #[must_use]
     pub fn hashed(&self) -> u64 {
         self.shared.hashed.load(Ordering::Relaxed)
+    }
+
+    /// Whether a thread is at work just now.
+    #[cfg(test)]
+    pub(crate) fn busy(&self) -> bool {
+        self.shared.busy.load(Ordering::Acquire) > 0
     }
 
     /// Hashes `key` by `recipe` when its turn comes.

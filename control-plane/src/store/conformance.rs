@@ -3,6 +3,10 @@
 //! A backend runs all of it with `store::conformance::suite!(fresh)`, where `fresh().await` gives
 //! an empty store and something that keeps it alive.
 
+mod credentials;
+
+pub(crate) use credentials::*;
+
 use edge_protocol::{
     Algorithm, ChangeKind, EventKind, KeyEnvironment, KeyLimit, OnOutage, Reach, Scope,
 };
@@ -18,6 +22,7 @@ use crate::{
     audit::{Actor, AuditEntry, OWN_SOURCE},
     keys::{
         Key, StoredKey,
+        digest::SecretName,
         hashing::{HashAlgorithm, HashRecipe, SecretHash},
     },
 };
@@ -39,6 +44,11 @@ macro_rules! suite {
             the_feed_has_no_holes_under_concurrent_changes,
             the_feed_tells_what_followed_a_position,
             the_first_value_of_a_setting_stays,
+            a_key_is_found_by_either_of_two_digests,
+            a_key_moves_only_to_the_secret_key_that_the_database_names,
+            a_hash_gives_way_only_to_a_dearer_one,
+            keys_are_counted_by_the_secret_key_they_need,
+            the_secret_keys_name_changes_once_and_is_logged,
         );
     };
     (@ $fresh:path: $($name:ident),+ $(,)?) => {
@@ -97,6 +107,7 @@ fn stored(number: u64) -> StoredKey {
             revoked_reason: None,
         },
         lookup: digest(number),
+        lookup_secret: SecretName::from_stored("00112233445566778899aabbccddeeff"),
         secret: SecretHash { recipe, digest: [9; 32] },
     }
 }

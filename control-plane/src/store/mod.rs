@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 pub mod conformance;
+pub mod credentials;
 pub mod cursor;
 pub mod sqlite;
 
@@ -21,6 +22,7 @@ use crate::{
     config::DatabaseUrl,
     keys::{Key, StoredKey, digest::LookupDigest},
 };
+use credentials::CredentialStore;
 use cursor::KeyCursor;
 
 /// The database could not do it.
@@ -198,9 +200,15 @@ pub trait SettingsStore: Send + Sync {
 }
 
 /// All that a backend does.
-pub trait Store: KeyStore + AuditStore + ChangeFeed + SettingsStore + 'static {}
+pub trait Store:
+    KeyStore + CredentialStore + AuditStore + ChangeFeed + SettingsStore + 'static
+{
+}
 
-impl<T: KeyStore + AuditStore + ChangeFeed + SettingsStore + 'static> Store for T {}
+impl<T: KeyStore + CredentialStore + AuditStore + ChangeFeed + SettingsStore + 'static> Store
+    for T
+{
+}
 
 /// Why a database cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -21,16 +21,17 @@ fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
 }
 
 async fn insert(connection: &mut SqliteConnection, stored: &StoredKey) -> Result<(), StoreError> {
-    let StoredKey { key, lookup, secret } = stored;
+    let StoredKey { key, lookup, lookup_secret, secret } = stored;
     sqlx::query(
         "INSERT INTO api_keys
-            (key_id, lookup, hash_algorithm, hash_iterations, hash_salt, hash, name, description,
+            (key_id, lookup, lookup_secret, hash_algorithm, hash_iterations, hash_salt, hash, name, description,
              owner, scope, environment, is_active, allowed_ips, rate_limit, metadata, created_at_ms,
              expires_at_ms, last_used_at_ms, revoked_at_ms, revoked_reason)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(key.key_id.to_string())
     .bind(lookup.as_slice())
+    .bind(lookup_secret.to_string())
     .bind(secret.recipe.algorithm().as_str())
     .bind(secret.recipe.iterations())
     .bind(secret.recipe.salt().as_slice())
@@ -169,7 +170,8 @@ impl KeyStore for SqliteStore {
     async fn look_up(&self, digest: &LookupDigest) -> Result<Lookup, StoreError> {
         // One statement is one snapshot: the position and the row belong together.
         let row = sqlx::query(concat!(
-            "SELECT feed.epoch, feed.sequence, lookup, hash_algorithm, hash_iterations, hash_salt, hash, ",
+            "SELECT feed.epoch, feed.sequence, lookup, lookup_secret, hash_algorithm, hash_iterations,
+                    hash_salt, hash, ",
             key_columns!(),
             " FROM (SELECT coalesce(max(sequence), 0) AS sequence,
                            (SELECT value FROM settings WHERE name = 'feed_epoch') AS epoch

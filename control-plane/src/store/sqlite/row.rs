@@ -8,6 +8,7 @@ use std::{fmt::Display, str::FromStr};
 use super::StoreError;
 use crate::keys::{
     Key, StoredKey,
+    digest::SecretName,
     hashing::{HashAlgorithm, HashRecipe, SecretHash},
 };
 
@@ -84,6 +85,7 @@ pub(super) fn stored_key(row: &SqliteRow) -> Result<StoredKey, StoreError> {
     Ok(StoredKey {
         key: key(row)?,
         lookup: bytes(row, "lookup")?,
+        lookup_secret: SecretName::from_stored(row.try_get("lookup_secret")?),
         secret: SecretHash { recipe, digest: bytes(row, "hash")? },
     })
 }

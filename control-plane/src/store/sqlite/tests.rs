@@ -69,9 +69,10 @@ async fn a_database_without_its_tables_is_refused_and_says_what_to_do() {
 
     std::fs::write(&path, "").expect("written");
     let pending = SqliteStore::open(&path).await.err().expect("refused");
-    assert!(matches!(pending, OpenError::Pending { pending: 1, .. }), "{pending}");
     assert!(pending.to_string().contains("keygate migrate"));
-    assert_eq!(schema::migrate(&path).await.expect("migrated"), 1);
+    let OpenError::Pending { pending, .. } = pending else { panic!("{pending}") };
+    assert!(pending > 0);
+    assert_eq!(schema::migrate(&path).await.expect("migrated"), pending);
     assert_eq!(schema::migrate(&path).await.expect("migrated"), 0);
     assert!(SqliteStore::open(&path).await.is_ok());
 }

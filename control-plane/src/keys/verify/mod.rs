@@ -1,5 +1,10 @@
 //! Telling whether a presented key is one of ours.
 
+mod upkeep;
+
+#[cfg(test)]
+mod rotation_tests;
+
 use edge_protocol::{KeyEnvironment, Position};
 use key_policy::{Environment, Policy};
 use moka::future::Cache;
@@ -10,13 +15,16 @@ use tokio::time::Instant;
 use super::{
     Key, StoredKey,
     digest::{DigestKey, PresentedKey},
+    hashing::Iterations,
     pool::{HashPool, Overloaded},
 };
 use crate::{
     metrics,
     random::{self, Random, RandomError},
+    secret_key::{Secret, Secrets},
     store::{Store, StoreError},
 };
+use upkeep::Upkeep;
 
 /// How many verified keys are remembered: some 200 bytes each.
 const REMEMBERED_KEYS: u64 = 100_000;
@@ -65,13 +73,17 @@ enum Refuted {
 pub struct Verifier {
     store: Arc<dyn Store>,
     policy: Policy,
-    lookup: DigestKey,
+    lookup: Secret,
+    previous: Option<Secret>,
+    iterations: Iterations,
     pool: Arc<HashPool>,
     test_keys: bool,
+    random: Arc<dyn Random>,
     memory_key: DigestKey,
     /// From a digest under this process's own key to the stored hash that the key was found
     /// right for. Nothing about the row but its hash is remembered: the row is read each time.
     memory: Cache<[u8; 32], [u8; 32]>,
+    upkeep: Upkeep,
 }
 
 impl Verifier {
@@ -82,27 +94,33 @@ impl Verifier {
     pub fn new(
         store: Arc<dyn Store>,
         policy: Policy,
-        lookup: DigestKey,
+        secrets: &Secrets,
+        iterations: Iterations,
         pool: Arc<HashPool>,
         test_keys: bool,
-        random: &dyn Random,
+        random: Arc<dyn Random>,
     ) -> Result<Self, RandomError> {
-        let memory_key = zeroize::Zeroizing::new(random::bytes::<32>(random)?);
+        let memory_key = zeroize::Zeroizing::new(random::bytes::<32>(&*random)?);
         Ok(Self {
             store,
             policy,
-            lookup,
+            lookup: secrets.current.clone(),
+            previous: secrets.previous.clone(),
+            iterations,
             pool,
             test_keys,
+            random,
             memory_key: DigestKey::new(&memory_key),
             memory: Cache::builder()
                 .max_capacity(REMEMBERED_KEYS)
                 .time_to_live(REMEMBERED_FOR)
                 .build(),
+            upkeep: Upkeep::default(),
         })
     }
 
-    /// Verifies a key. An unknown one costs one index look-up, and never a hash.
+    /// Verifies a key. An unknown one costs one index look-up (two while there is a
+    /// previous secret key), and never a hash.
     ///
     /// # Errors
     /// When it cannot be told.
@@ -123,7 +141,14 @@ impl Verifier {
 
     async fn decide(&self, key: PresentedKey) -> Result<Verification, VerifyError> {
         let says_test = self.policy.environment_of(key.expose()) == Some(Environment::Test);
-        let lookup = self.store.look_up(&self.lookup.lookup(key.expose())).await?;
+        let current = self.lookup.lookup.lookup(key.expose());
+        let lookup = match &self.previous {
+            None => self.store.look_up(&current).await?,
+            Some(previous) => {
+                let previous = previous.lookup.lookup(key.expose());
+                self.store.look_up_either(&current, &previous).await?
+            }
+        };
         let as_of = lookup.as_of;
         let outcome = match lookup.found {
             // A made-up test key is nothing of ours, so nothing to raise an alarm about.
@@ -134,13 +159,25 @@ impl Verifier {
             {
                 Outcome::TestKeyRefused
             }
-            Some(stored) => self.confirm(key, stored).await?,
+            Some(stored) => {
+                let key = Arc::new(key);
+                if self.confirm(&key, &stored).await? {
+                    self.note_right(&key, &stored);
+                    Outcome::Known(Box::new(stored.key))
+                } else {
+                    Outcome::Unknown
+                }
+            }
         };
         Ok(Verification { as_of, outcome })
     }
 
     /// Checks the secret against the row's hash, from memory if it was right before.
-    async fn confirm(&self, key: PresentedKey, stored: StoredKey) -> Result<Outcome, Overloaded> {
+    async fn confirm(
+        &self,
+        key: &Arc<PresentedKey>,
+        stored: &StoredKey,
+    ) -> Result<bool, Overloaded> {
         let remembered_as = self.memory_key.digest(key.expose());
         if self
             .memory
@@ -149,10 +186,9 @@ impl Verifier {
             .is_some_and(|hash| hash.ct_eq(&stored.secret.digest).into())
         {
             ::metrics::counter!(metrics::VERIFY_REMEMBERED).increment(1);
-            return Ok(Outcome::Known(Box::new(stored.key)));
+            return Ok(true);
         }
         let secret = &stored.secret;
-        let key = Arc::new(key);
         let hash = |key| async {
             let digest = self
                 .pool
@@ -162,17 +198,16 @@ impl Verifier {
             if secret.matches(&digest) { Ok(digest) } else { Err(Refuted::Mismatch) }
         };
         // Single flight: those who come with the same key meanwhile wait for this hash.
-        let mut verdict = self.memory.try_get_with(remembered_as, hash(Arc::clone(&key))).await;
+        let mut verdict = self.memory.try_get_with(remembered_as, hash(Arc::clone(key))).await;
         if matches!(&verdict, Ok(remembered) if !secret.matches(remembered)) {
             // What is remembered belongs to a hash that has been replaced since.
             self.memory.invalidate(&remembered_as).await;
-            verdict = self.memory.try_get_with(remembered_as, hash(key)).await;
+            verdict = self.memory.try_get_with(remembered_as, hash(Arc::clone(key))).await;
         }
         match verdict {
-            Ok(digest) if secret.matches(&digest) => Ok(Outcome::Known(Box::new(stored.key))),
-            Ok(_) => Ok(Outcome::Unknown),
+            Ok(digest) => Ok(secret.matches(&digest)),
             Err(refuted) => match *refuted {
-                Refuted::Mismatch => Ok(Outcome::Unknown),
+                Refuted::Mismatch => Ok(false),
                 Refuted::Overloaded => Err(Overloaded),
             },
         }
