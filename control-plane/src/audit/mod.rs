@@ -1,5 +1,6 @@
 //! The audit log: what is written, and how it reads as a log line.
 
+pub mod chain;
 pub mod recorder;
 
 use edge_protocol::{Event, EventKind};

@@ -1,9 +1,10 @@
 //! What must be durable, behind traits.
 //!
 //! A method is one unit of work: it happens as a whole, with its audit entry and its place in the
-//! change feed, or not at all. A backend implements the four traits, passes
+//! change feed, or not at all. A backend implements the traits, passes
 //! [`conformance`](self::conformance), and is opened by [`open`].
 
+pub mod audit_chain;
 #[cfg(test)]
 pub mod conformance;
 pub mod credentials;
@@ -22,6 +23,7 @@ use crate::{
     config::DatabaseUrl,
     keys::{Key, StoredKey, digest::LookupDigest},
 };
+use audit_chain::AuditChain;
 use credentials::CredentialStore;
 use cursor::KeyCursor;
 
@@ -201,12 +203,12 @@ pub trait SettingsStore: Send + Sync {
 
 /// All that a backend does.
 pub trait Store:
-    KeyStore + CredentialStore + AuditStore + ChangeFeed + SettingsStore + 'static
+    KeyStore + CredentialStore + AuditStore + AuditChain + ChangeFeed + SettingsStore + 'static
 {
 }
 
-impl<T: KeyStore + CredentialStore + AuditStore + ChangeFeed + SettingsStore + 'static> Store
-    for T
+impl<T> Store for T where
+    T: KeyStore + CredentialStore + AuditStore + AuditChain + ChangeFeed + SettingsStore + 'static
 {
 }
 

@@ -3,65 +3,56 @@
 use async_trait::async_trait;
 use edge_protocol::{Event, EventKind};
 use jiff::Timestamp;
-use serde::Serialize;
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    SqliteStore, StoreError,
+    SqliteStore, StoreError, chain,
     row::{parse, signed, unsigned},
 };
 use crate::{
-    audit::{AuditEntry, AuditRow, OWN_SOURCE},
+    audit::{AuditEntry, AuditRow, OWN_SOURCE, chain::row::ChainedRow},
     store::{AuditFilter, AuditStore, BatchOutcome},
 };
 
-/// An entry as the statement takes it apart.
-#[derive(Serialize)]
-struct Line<'a> {
-    at: i64,
-    event: EventKind,
-    key_id: Option<&'a str>,
-    key_hash: Option<&'a str>,
-    client_ip: Option<std::net::IpAddr>,
-    actor: Option<&'a str>,
-    details: &'a str,
-    shadow: bool,
+/// Adds the control plane's own entries, in order, as one batch of the chain. They are recorded
+/// when they happen.
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    entries: &[AuditEntry],
+) -> Result<(), StoreError> {
+    let now = entries.iter().map(|entry| entry.event.at_ms).max().unwrap_or(0);
+    insert_at(connection, OWN_SOURCE, None, signed(now, "at_ms")?, entries).await
 }
 
-/// Adds entries, in order, with one statement: a thousand take 9 ms, one by one 40.
-pub(super) async fn insert(
+/// Adds entries that were reported at `now_ms`, in order, as one batch of the chain.
+async fn insert_at(
     connection: &mut SqliteConnection,
     source: &str,
     batch: Option<i64>,
+    now_ms: i64,
     entries: &[AuditEntry],
 ) -> Result<(), StoreError> {
-    let lines = entries
-        .iter()
-        .map(|AuditEntry { event, actor }| {
-            Ok(Line {
-                at: signed(event.at_ms, "at_ms")?,
-                event: event.kind,
-                key_id: event.key_id.as_deref(),
-                key_hash: event.key_hash.as_deref(),
-                client_ip: event.client_ip,
-                actor: actor.as_deref(),
-                details: &event.details,
-                shadow: event.shadow,
-            })
-        })
-        .collect::<Result<Vec<_>, StoreError>>()?;
-    let lines =
-        serde_json::to_string(&lines).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    let head = chain::head(connection).await?;
+    chain::add(connection, head.seal(source, batch, now_ms, entries)).await
+}
+
+/// Adds rows with one statement: a thousand take 9 ms, one by one 40.
+pub(super) async fn insert_rows(
+    connection: &mut SqliteConnection,
+    rows: &[ChainedRow<'_>],
+) -> Result<(), StoreError> {
+    let rows =
+        serde_json::to_string(rows).map_err(|error| StoreError::Corrupt(error.to_string()))?;
     sqlx::query(
         "INSERT INTO api_key_audit_log
-            (at_ms, event, key_id, key_hash, client_ip, actor, details, shadow, source, batch)
-         SELECT value ->> 'at', value ->> 'event', value ->> 'key_id', value ->> 'key_hash',
-                value ->> 'client_ip', value ->> 'actor', value ->> 'details', value ->> 'shadow', ?, ?
+            (id, recorded_at_ms, at_ms, event, key_id, key_hash, client_ip, actor, details, shadow,
+             source, batch)
+         SELECT value ->> 'id', value ->> 'recorded_at_ms', value ->> 'at_ms', value ->> 'event',
+                value ->> 'key_id', value ->> 'key_hash', value ->> 'client_ip', value ->> 'actor',
+                value ->> 'details', value ->> 'shadow', value ->> 'source', value ->> 'batch'
          FROM json_each(?) ORDER BY key",
     )
-    .bind(source)
-    .bind(batch)
-    .bind(lines)
+    .bind(rows)
     .execute(connection)
     .await?;
     Ok(())
@@ -88,7 +79,7 @@ fn read(row: &SqliteRow) -> Result<AuditRow, StoreError> {
 impl SqliteStore {
     async fn try_append(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        insert(&mut transaction, OWN_SOURCE, None, entries).await?;
+        insert(&mut transaction, entries).await?;
         self.finish(transaction).await
     }
 
@@ -118,7 +109,7 @@ impl SqliteStore {
         if !is_new {
             return Ok(BatchOutcome::Repeated);
         }
-        insert(&mut transaction, source, Some(batch), entries).await?;
+        insert_at(&mut transaction, source, Some(batch), at.as_millisecond(), entries).await?;
         self.finish(transaction).await?;
         Ok(BatchOutcome::Stored)
     }

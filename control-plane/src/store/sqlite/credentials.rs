@@ -10,7 +10,7 @@ use super::{
     row::{self, key_columns, unsigned},
 };
 use crate::{
-    audit::{AuditEntry, OWN_SOURCE},
+    audit::AuditEntry,
     keys::{
         digest::{LookupDigest, SecretName},
         hashing::SecretHash,
@@ -38,7 +38,7 @@ impl SqliteStore {
         if done.rows_affected() == 0 {
             return Ok(false);
         }
-        audit::insert(&mut transaction, OWN_SOURCE, None, std::slice::from_ref(entry)).await?;
+        audit::insert(&mut transaction, std::slice::from_ref(entry)).await?;
         self.finish(transaction).await?;
         Ok(true)
     }

@@ -11,7 +11,7 @@ use super::{
     row::{self, key_columns},
 };
 use crate::{
-    audit::{AuditEntry, OWN_SOURCE},
+    audit::AuditEntry,
     keys::{Key, StoredKey, digest::LookupDigest},
     store::{KeyStore, Lookup, Revocation, RevokeGuard, RevokeRequest, cursor::KeyCursor},
 };
@@ -93,7 +93,7 @@ impl SqliteStore {
         at: Timestamp,
         entry: &AuditEntry,
     ) -> Result<(), StoreError> {
-        audit::insert(&mut transaction, OWN_SOURCE, None, std::slice::from_ref(entry)).await?;
+        audit::insert(&mut transaction, std::slice::from_ref(entry)).await?;
         let sequence = feed::append(&mut transaction, key_id, kind, at).await?;
         self.finish(transaction).await?;
         self.publish(sequence);

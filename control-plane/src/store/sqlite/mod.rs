@@ -5,6 +5,7 @@
 //! overtaken. Reads have connections of their own and, with the write-ahead log, wait for nobody.
 
 mod audit;
+mod chain;
 mod credentials;
 mod feed;
 mod keys;

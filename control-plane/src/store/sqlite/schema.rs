@@ -3,7 +3,7 @@
 use sqlx::{SqlitePool, migrate::Migrator, sqlite::SqlitePoolOptions};
 use std::{collections::HashMap, fs::File, path::Path};
 
-use super::{OpenError, StoreError, display, options};
+use super::{OpenError, StoreError, chain, display, options};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
@@ -28,6 +28,12 @@ pub async fn migrate(path: &Path) -> Result<usize, OpenError> {
         && pending(&pool, &url).await? > 0
     {
         return Err(OpenError::Migration { url, source });
+    }
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::from)?;
+    let adopted = chain::adopt(&mut transaction).await?;
+    transaction.commit().await.map_err(StoreError::from)?;
+    if adopted > 0 {
+        tracing::info!(rows = adopted, "the audit log's chain begins with the rows there were");
     }
     pool.close().await;
     Ok(missing)

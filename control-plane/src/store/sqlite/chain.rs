@@ -1,0 +1,345 @@
+//! The audit log's chain on `SQLite`.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use std::borrow::Cow;
+
+use super::{
+    SqliteStore, StoreError,
+    audit::insert_rows,
+    row::{parse, signed, unsigned},
+};
+use crate::{
+    audit::chain::{
+        ChainHash,
+        batch::{Batch, ChainHead, Sealed},
+        checkpoint::{Checkpoint, PublicKey, Statement},
+        row::ChainedRow,
+    },
+    store::audit_chain::{AuditChain, ChainEnds, CheckpointOutcome, Dropped},
+};
+
+/// Rows in a batch of those that were there before the chain was; batches deleted at once.
+const CHUNK: u32 = 1000;
+/// Rows deleted at once: some 20 ms in which nobody else can write.
+const ROWS_DROPPED_AT_ONCE: u32 = 5000;
+
+const HEAD: &str = "SELECT database_id, sequence, last_id, hash, recorded_at_ms FROM audit_head";
+
+/// Where the chain ends. Within a transaction that writes nobody else can move it.
+pub(super) async fn head(connection: &mut SqliteConnection) -> Result<ChainHead, StoreError> {
+    read_head(&sqlx::query(HEAD).fetch_one(connection).await?)
+}
+
+fn read_head(row: &SqliteRow) -> Result<ChainHead, StoreError> {
+    let database_id: String = row.try_get("database_id")?;
+    let hash: Option<&[u8]> = row.try_get("hash")?;
+    let hash = match hash {
+        Some(bytes) => to_hash(bytes, "audit_head.hash")?,
+        None => ChainHash::genesis(&database_id),
+    };
+    Ok(ChainHead {
+        sequence: unsigned(row.try_get("sequence")?, "audit_head.sequence")?,
+        last_id: row.try_get("last_id")?,
+        hash,
+        recorded_at_ms: row.try_get("recorded_at_ms")?,
+        database_id,
+    })
+}
+
+fn to_hash(bytes: &[u8], column: &str) -> Result<ChainHash, StoreError> {
+    bytes.try_into().map_err(|_| StoreError::Corrupt(format!("{column} has {} bytes", bytes.len())))
+}
+
+/// Adds a batch to the chain and moves its end, in the transaction that adds its rows.
+pub(super) async fn link(
+    connection: &mut SqliteConnection,
+    batch: &Batch,
+    head: &ChainHead,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO audit_batches
+            (sequence, first_id, last_id, count, recorded_at_ms, previous_hash, hash, digests)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(signed(batch.sequence, "sequence")?)
+    .bind(batch.first_id)
+    .bind(batch.last_id)
+    .bind(batch.count)
+    .bind(batch.recorded_at_ms)
+    .bind(batch.previous_hash.as_bytes().as_slice())
+    .bind(batch.hash.as_bytes().as_slice())
+    .bind(batch.digests.as_slice())
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("UPDATE audit_head SET sequence = ?, last_id = ?, hash = ?, recorded_at_ms = ?")
+        .bind(signed(head.sequence, "sequence")?)
+        .bind(head.last_id)
+        .bind(head.hash.as_bytes().as_slice())
+        .bind(head.recorded_at_ms)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Adds rows, and the batch that has them. Nothing is sealed when there is nothing to add.
+pub(super) async fn add(
+    connection: &mut SqliteConnection,
+    sealed: Option<Sealed<'_>>,
+) -> Result<(), StoreError> {
+    let Some(Sealed { batch, rows, head }) = sealed else { return Ok(()) };
+    insert_rows(connection, &rows).await?;
+    link(connection, &batch, &head).await
+}
+
+/// Begins the chain with the rows that were there before it, when there are any.
+pub(super) async fn adopt(connection: &mut SqliteConnection) -> Result<u64, StoreError> {
+    let mut head = head(connection).await?;
+    let mut adopted = 0;
+    if head.sequence > 0 {
+        return Ok(adopted);
+    }
+    loop {
+        let rows = rows_after(connection, head.last_id, CHUNK).await?;
+        let Some(first) = rows.first() else { return Ok(adopted) };
+        let (first_id, recorded_at_ms) = (first.id, first.recorded_at_ms);
+        // A batch is of rows whose ids follow one another; a hole in them begins another one.
+        let unbroken = rows.into_iter().zip(first_id..).take_while(|(row, id)| row.id == *id);
+        let rows: Vec<_> = unbroken.map(|(row, _)| row).collect();
+        let Some(Sealed { batch, head: next, .. }) = head.seal_rows(recorded_at_ms, rows, first_id)
+        else {
+            return Ok(adopted);
+        };
+        link(connection, &batch, &next).await?;
+        adopted += u64::from(batch.count);
+        head = next;
+    }
+}
+
+async fn rows_after(
+    connection: &mut SqliteConnection,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<ChainedRow<'static>>, StoreError> {
+    sqlx::query("SELECT * FROM api_key_audit_log WHERE id > ? ORDER BY id LIMIT ?")
+        .bind(after)
+        .bind(limit)
+        .fetch_all(connection)
+        .await?
+        .iter()
+        .map(read_row)
+        .collect()
+}
+
+/// Reads a row as it stands, whatever it holds: what is wrong with it is for the chain to say.
+fn read_row(row: &SqliteRow) -> Result<ChainedRow<'static>, StoreError> {
+    let optional = |column: &str| {
+        let bytes: Option<Vec<u8>> = row.try_get(column)?;
+        Ok::<_, sqlx::Error>(
+            bytes.map(|bytes| Cow::from(String::from_utf8_lossy(&bytes).into_owned())),
+        )
+    };
+    let text = |column: &str| optional(column).map(Option::unwrap_or_default);
+    Ok(ChainedRow {
+        id: row.try_get("id")?,
+        recorded_at_ms: row.try_get("recorded_at_ms")?,
+        at_ms: row.try_get("at_ms")?,
+        event: text("event")?,
+        key_id: optional("key_id")?,
+        key_hash: optional("key_hash")?,
+        client_ip: optional("client_ip")?,
+        actor: optional("actor")?,
+        details: text("details")?,
+        shadow: row.try_get("shadow")?,
+        source: text("source")?,
+        batch: row.try_get("batch")?,
+    })
+}
+
+fn read_batch(row: &SqliteRow) -> Result<Batch, StoreError> {
+    Ok(Batch {
+        sequence: unsigned(row.try_get("sequence")?, "audit_batches.sequence")?,
+        first_id: row.try_get("first_id")?,
+        last_id: row.try_get("last_id")?,
+        count: unsigned(row.try_get("count")?, "audit_batches.count")?,
+        recorded_at_ms: row.try_get("recorded_at_ms")?,
+        previous_hash: to_hash(row.try_get("previous_hash")?, "audit_batches.previous_hash")?,
+        hash: to_hash(row.try_get("hash")?, "audit_batches.hash")?,
+        digests: row.try_get("digests")?,
+    })
+}
+
+fn read_checkpoint(row: &SqliteRow) -> Result<Checkpoint, StoreError> {
+    let statement = Statement {
+        database_id: row.try_get("database_id")?,
+        number: unsigned(row.try_get("number")?, "audit_checkpoints.number")?,
+        sequence: unsigned(row.try_get("sequence")?, "audit_checkpoints.sequence")?,
+        last_id: row.try_get("last_id")?,
+        hash: to_hash(row.try_get("hash")?, "audit_checkpoints.hash")?,
+        at_ms: row.try_get("at_ms")?,
+        reason: parse(row.try_get("reason")?, "audit_checkpoints.reason")?,
+    };
+    let bad = |column: &str| StoreError::Corrupt(format!("audit_checkpoints.{column}"));
+    let public_key: [u8; 32] =
+        row.try_get::<&[u8], _>("public_key")?.try_into().map_err(|_| bad("public_key"))?;
+    let signature =
+        row.try_get::<&[u8], _>("signature")?.try_into().map_err(|_| bad("signature"))?;
+    Ok(Checkpoint { statement, public_key: PublicKey::from(public_key), signature })
+}
+
+impl SqliteStore {
+    async fn try_add_checkpoint(
+        &self,
+        checkpoint: &Checkpoint,
+    ) -> Result<CheckpointOutcome, StoreError> {
+        let Checkpoint { statement, public_key, signature } = checkpoint;
+        let mut transaction = self.begin().await?;
+        let done = sqlx::query(
+            "INSERT INTO audit_checkpoints
+                (number, sequence, last_id, hash, at_ms, reason, database_id, public_key, signature)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
+             WHERE ?1 > (SELECT coalesce(max(number), 0) FROM audit_checkpoints)",
+        )
+        .bind(signed(statement.number, "number")?)
+        .bind(signed(statement.sequence, "sequence")?)
+        .bind(statement.last_id)
+        .bind(statement.hash.as_bytes().as_slice())
+        .bind(statement.at_ms)
+        .bind(statement.reason.as_str())
+        .bind(&statement.database_id)
+        .bind(public_key.as_bytes().as_slice())
+        .bind(signature.as_slice())
+        .execute(&mut *transaction)
+        .await?;
+        self.finish(transaction).await?;
+        Ok(match done.rows_affected() {
+            0 => CheckpointOutcome::NumberTaken,
+            _ => CheckpointOutcome::Stored,
+        })
+    }
+
+    async fn try_drop_retired(&self) -> Result<Dropped, StoreError> {
+        let mut transaction = self.begin().await?;
+        let rows = sqlx::query(
+            "DELETE FROM api_key_audit_log WHERE id IN
+                (SELECT id FROM api_key_audit_log
+                 WHERE id <= (SELECT max(last_id) FROM audit_checkpoints WHERE reason = 'retention')
+                 ORDER BY id LIMIT ?)",
+        )
+        .bind(ROWS_DROPPED_AT_ONCE)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+        let batches = sqlx::query(
+            "DELETE FROM audit_batches WHERE sequence IN
+                (SELECT sequence FROM audit_batches
+                 WHERE sequence <= (SELECT max(sequence) FROM audit_checkpoints WHERE reason = 'retention')
+                 ORDER BY sequence LIMIT ?)",
+        )
+        .bind(CHUNK)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+        self.finish(transaction).await?;
+        Ok(Dropped { rows, batches })
+    }
+}
+
+#[async_trait]
+impl AuditChain for SqliteStore {
+    async fn chain_head(&self) -> Result<ChainHead, StoreError> {
+        head(&mut *self.readers.acquire().await?).await
+    }
+
+    async fn chain_ends(&self) -> Result<ChainEnds, StoreError> {
+        let row = sqlx::query(
+            "SELECT audit_head.*,
+                    (SELECT coalesce(max(id), 0) FROM api_key_audit_log) AS max_id,
+                    (SELECT coalesce(max(sequence), 0) FROM audit_batches) AS max_sequence
+             FROM audit_head",
+        )
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(ChainEnds {
+            head: read_head(&row)?,
+            max_id: row.try_get("max_id")?,
+            max_sequence: unsigned(row.try_get("max_sequence")?, "audit_batches.sequence")?,
+        })
+    }
+
+    async fn chain_batches(&self, after: u64, limit: u32) -> Result<Vec<Batch>, StoreError> {
+        sqlx::query("SELECT * FROM audit_batches WHERE sequence > ? ORDER BY sequence LIMIT ?")
+            .bind(signed(after, "sequence")?)
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await?
+            .iter()
+            .map(read_batch)
+            .collect()
+    }
+
+    async fn chain_rows(
+        &self,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<ChainedRow<'static>>, StoreError> {
+        rows_after(&mut *self.readers.acquire().await?, after, limit).await
+    }
+
+    async fn checkpoints(&self, after: u64, limit: u32) -> Result<Vec<Checkpoint>, StoreError> {
+        sqlx::query("SELECT * FROM audit_checkpoints WHERE number > ? ORDER BY number LIMIT ?")
+            .bind(signed(after, "number")?)
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await?
+            .iter()
+            .map(read_checkpoint)
+            .collect()
+    }
+
+    async fn last_checkpoint(&self) -> Result<Option<Checkpoint>, StoreError> {
+        sqlx::query("SELECT * FROM audit_checkpoints ORDER BY number DESC LIMIT 1")
+            .fetch_optional(&self.readers)
+            .await?
+            .as_ref()
+            .map(read_checkpoint)
+            .transpose()
+    }
+
+    async fn retired_mark(&self) -> Result<Option<Checkpoint>, StoreError> {
+        sqlx::query(
+            "SELECT * FROM audit_checkpoints WHERE reason = 'retention'
+             ORDER BY sequence DESC LIMIT 1",
+        )
+        .fetch_optional(&self.readers)
+        .await?
+        .as_ref()
+        .map(read_checkpoint)
+        .transpose()
+    }
+
+    async fn add_checkpoint(
+        &self,
+        checkpoint: &Checkpoint,
+    ) -> Result<CheckpointOutcome, StoreError> {
+        self.noted(self.try_add_checkpoint(checkpoint).await)
+    }
+
+    async fn last_batch_before(&self, cutoff: Timestamp) -> Result<Option<Batch>, StoreError> {
+        sqlx::query(
+            "SELECT * FROM audit_batches WHERE recorded_at_ms < ?
+             ORDER BY recorded_at_ms DESC, sequence DESC LIMIT 1",
+        )
+        .bind(cutoff.as_millisecond())
+        .fetch_optional(&self.readers)
+        .await?
+        .as_ref()
+        .map(read_batch)
+        .transpose()
+    }
+
+    async fn drop_retired(&self) -> Result<Dropped, StoreError> {
+        self.noted(self.try_drop_retired().await)
+    }
+}
