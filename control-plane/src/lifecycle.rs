@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin,
+    audit::chain::checkpoint::Reason,
     clock::SystemClock,
     config::{Config, ConfigError, ServeConfig, Settings},
     edge,
@@ -29,6 +30,8 @@ use crate::{
 
 /// How long what is under way may still take when the service is told to end.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long the last checkpoint may take.
+const LAST_CHECKPOINT: Duration = Duration::from_secs(3);
 /// How often changes of other processes are looked for: the command line works on the same file.
 const FEED_REFRESH: Duration = Duration::from_millis(100);
 /// How often histograms are tidied up.
@@ -142,6 +145,8 @@ async fn start(settings: &Settings) -> anyhow::Result<Running> {
     writers.spawn("credential upkeep", async move {
         upkeep_of.verifier.run_upkeep(stop_upkeep).await;
     });
+    let (keeping, stop_keeping) = (Arc::clone(&service), writers_stop.clone());
+    writers.spawn("audit keeper", async move { keeping.audit_keeper.run(stop_keeping).await });
     for server in servers {
         tasks.spawn(server.name, server.run(stop.clone()));
     }
@@ -190,6 +195,13 @@ impl Running {
             tracing::warn!(left = changes.len(), "changes were cut off");
         }
         self.writers.end(DRAIN).await;
+        // Last of all, when nobody writes any more.
+        let vouch = self.service.audit_keeper.checkpoint(Reason::Shutdown);
+        match tokio::time::timeout(LAST_CHECKPOINT, vouch).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the last checkpoint cannot be written"),
+            Err(_) => tracing::error!("the last checkpoint was cut off"),
+        }
         self.service.store.close().await;
     }
 }

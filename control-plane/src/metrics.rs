@@ -31,6 +31,14 @@ pub const EVENTS_INGESTED: &str = "keygate_edge_events_total";
 pub const EVENT_BATCHES: &str = "keygate_edge_event_batches_total";
 /// The control plane's own audit events that found no room.
 pub const AUDIT_DROPPED: &str = "keygate_audit_events_dropped_total";
+/// Checkpoints of the audit log, by `reason`.
+pub const AUDIT_CHECKPOINTS: &str = "keygate_audit_checkpoints_total";
+/// When this process made the last one, in seconds since the Unix epoch.
+pub const AUDIT_CHECKPOINT_TIME: &str = "keygate_audit_last_checkpoint_timestamp_seconds";
+/// Audit rows that were deleted because they were older than they are kept.
+pub const AUDIT_RETIRED: &str = "keygate_audit_rows_retired_total";
+/// Times that old audit rows could not be retired.
+pub const AUDIT_RETIRE_FAILURES: &str = "keygate_audit_retire_failures_total";
 /// Requests turned away because too many were under way, by `listener`.
 pub const SHED: &str = "keygate_http_requests_shed_total";
 /// Open connections, by `listener`.
@@ -69,6 +77,10 @@ fn describe() {
     describe_gauge!(LONG_POLLS, "Filters waiting for changes");
     describe_counter!(EVENTS_INGESTED, "Audit events taken in from filters");
     describe_counter!(EVENT_BATCHES, "Batches of audit events by outcome");
+    describe_counter!(AUDIT_CHECKPOINTS, "Checkpoints of the audit log by reason");
+    describe_gauge!(AUDIT_CHECKPOINT_TIME, "When this process made the last checkpoint");
+    describe_counter!(AUDIT_RETIRED, "Audit rows deleted for their age");
+    describe_counter!(AUDIT_RETIRE_FAILURES, "Times that old audit rows could not be retired");
     describe_counter!(AUDIT_DROPPED, "Own audit events that found no room");
     describe_counter!(SHED, "Requests turned away because too many were under way");
     describe_gauge!(CONNECTIONS, "Open connections by listener");

@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use crate::{
-    audit::{AuditEntry, recorder::Recorder},
+    audit::{AuditEntry, keeper::Keeper, recorder::Recorder, signer::AuditSigner},
     clock::Clock,
     config::{Config, TestKeys},
     keys::{issue::Issuer, last_used::LastUsed, pool::HashPool, verify::Verifier},
@@ -108,6 +108,8 @@ pub struct Service {
     pub pool: Arc<HashPool>,
     /// Writes the control plane's own events.
     pub recorder: Recorder,
+    /// Vouches for the audit log, and retires its beginning.
+    pub audit_keeper: Keeper,
     /// Notes uses of keys.
     pub last_used: LastUsed,
     /// What filters have to show.
@@ -159,6 +161,12 @@ impl Service {
                 random: Arc::clone(&random),
             },
             recorder: Recorder::new(Arc::clone(&store), Arc::clone(&clock)),
+            audit_keeper: Keeper::new(
+                Arc::clone(&store),
+                Arc::clone(&clock),
+                AuditSigner::new(config, &secrets),
+                config.audit.clone(),
+            ),
             last_used: LastUsed::default(),
             edge_token: EdgeToken::new(edge_token),
             store,

@@ -20,7 +20,7 @@ use crate::{
     admin,
     audit::Actor,
     clock::testing::ManualClock,
-    config::{Config, DatabaseUrl, SecretKey, TestKeys},
+    config::{AuditConfig, Config, DatabaseUrl, SecretKey, TestKeys},
     edge,
     http::Peer,
     keys::{Key, hashing::Iterations, issue::IssuedKey, new_key::NewKeyRequest},
@@ -64,6 +64,7 @@ pub(crate) fn config(database: &Database, environment: Deployment) -> Config {
         previous_secret_key: None,
         iterations: Iterations::default(),
         require_totp: false,
+        audit: AuditConfig::default(),
         policy: key_policy::Policy::default(),
     }
 }

@@ -1,7 +1,10 @@
 //! The audit log: what is written, and how it reads as a log line.
 
 pub mod chain;
+pub mod keeper;
 pub mod recorder;
+pub mod signer;
+pub mod verify;
 
 use edge_protocol::{Event, EventKind};
 use jiff::Timestamp;

@@ -1,11 +1,13 @@
 //! How the service is configured: `KEYGATE_*` variables, then a TOML file, then flags; what
 //! comes later wins.
 
+mod audit;
 mod database_url;
 mod secret_key;
 mod settings;
 mod sources;
 
+pub use audit::AuditConfig;
 pub use database_url::DatabaseUrl;
 pub use secret_key::{SecretKey, SecretKeyError};
 pub use settings::{LogFormat, Settings};
@@ -56,6 +58,8 @@ pub struct Config {
     pub iterations: Iterations,
     /// Whether admin keys must have a second factor to change anything.
     pub require_totp: bool,
+    /// How the audit log is vouched for, and how long it is kept.
+    pub audit: AuditConfig,
     /// What keys are like.
     pub policy: Policy,
 }
@@ -84,6 +88,7 @@ impl Config {
             previous_secret_key: previous_secret_key(settings)?,
             iterations: iterations(settings)?,
             require_totp: settings.require_totp,
+            audit: AuditConfig::new(settings)?,
             policy: Policy { prefix, ..Policy::default() },
         })
     }

@@ -57,6 +57,19 @@ pub struct Settings {
     /// Whether admin keys must have a second factor (TOTP) to change anything.
     #[serde(default, deserialize_with = "plain_switch")]
     pub require_totp: bool,
+    /// 32 bytes, in hex or base64: the seed of the Ed25519 key that the audit log's checkpoints are
+    /// signed with. Without one it is derived from the secret key.
+    #[serde(default)]
+    pub audit_signing_key: Option<SecretText>,
+    /// A file that holds it.
+    #[serde(default)]
+    pub audit_signing_key_file: Option<PathBuf>,
+    /// How many minutes the audit log may grow without a signed checkpoint; 5 unless set.
+    #[serde(default, deserialize_with = "number")]
+    pub audit_checkpoint_minutes: Option<u32>,
+    /// How many days audit rows are kept; 90 unless set.
+    #[serde(default, deserialize_with = "number")]
+    pub audit_retention_days: Option<u32>,
     /// What filters show.
     #[serde(default)]
     pub edge_token: Option<SecretText>,

@@ -360,6 +360,22 @@ impl ChainCheck {
         Ok(())
     }
 
+    /// As [`Self::finish`], of a part of the chain: its end is not that of the log.
+    ///
+    /// # Errors
+    /// When that batch was not reached.
+    pub fn finish_at(mut self, head: &ChainHead) -> Result<Verified, Fault> {
+        self.close()?;
+        let Place { sequence, last_id, hash, recorded_at_ms, .. } = self.place;
+        let database_id = self.database_id.clone();
+        // The rest of what is known from outside is about what comes later.
+        self.anchors.clear();
+        if sequence < head.sequence {
+            return self.finish(head);
+        }
+        self.finish(&ChainHead { database_id, sequence, last_id, hash, recorded_at_ms })
+    }
+
     /// The chain's end, as the head says it.
     ///
     /// # Errors
