@@ -29,6 +29,12 @@ impl AuditSigner {
         Self(SigningKey::from_bytes(&secret.digest(LABEL)))
     }
 
+    /// The key of that seed.
+    #[cfg(test)]
+    pub(crate) fn from_seed(seed: [u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(&seed))
+    }
+
     /// Whose signature it is.
     #[must_use]
     pub fn public_key(&self) -> PublicKey {

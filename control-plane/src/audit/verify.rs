@@ -84,7 +84,8 @@ impl<'a> Walk<'a> {
         Ok(Self {
             store,
             check,
-            read_up_to: mark.as_ref().map_or(0, |mark| mark.statement.last_id),
+            // From the very first: rows may have been put before it.
+            read_up_to: mark.as_ref().map_or(i64::MIN, |mark| mark.statement.last_id),
             mark,
             head,
             last_number: last.map_or(0, |last| last.statement.number),

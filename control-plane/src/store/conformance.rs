@@ -4,6 +4,7 @@
 //! an empty store and something that keeps it alive.
 
 mod credentials;
+pub(crate) mod tampering;
 
 pub(crate) use credentials::*;
 

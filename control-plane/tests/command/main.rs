@@ -3,6 +3,8 @@
 #![expect(clippy::disallowed_methods, reason = "these tests watch real processes, in real time")]
 
 #[cfg(test)]
+mod audit_chain;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod process;

@@ -14,6 +14,8 @@ pub mod schema;
 mod settings;
 
 #[cfg(test)]
+mod tampering_tests;
+#[cfg(test)]
 mod tests;
 
 use edge_protocol::Position;

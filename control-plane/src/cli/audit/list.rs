@@ -1,11 +1,10 @@
-//! `keygate audit …`
+//! `keygate audit list`
 
-use clap::Subcommand;
 use edge_protocol::EventKind;
 use key_policy::KeyId;
 use std::str::FromStr;
 
-use super::{
+use super::super::{
     offline,
     output::{answer, answer_json},
     table,
@@ -13,27 +12,24 @@ use super::{
 use crate::{audit::AuditView, config::Settings, store::AuditFilter};
 
 #[expect(clippy::doc_markdown, reason = "clap shows it as it stands")]
-#[derive(Subcommand)]
-pub(super) enum Command {
-    /// List entries, newest first
-    List {
-        /// Only this event, such as INVALID_KEY
-        #[arg(long, value_parser = EventKind::from_str)]
-        event: Option<EventKind>,
-        /// Only entries about this key
-        #[arg(long)]
-        key_id: Option<KeyId>,
-        /// At most so many
-        #[arg(long, default_value_t = 50)]
-        limit: u32,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+#[derive(clap::Args)]
+pub(in super::super) struct Arguments {
+    /// Only this event, such as INVALID_KEY
+    #[arg(long, value_parser = EventKind::from_str)]
+    event: Option<EventKind>,
+    /// Only entries about this key
+    #[arg(long)]
+    key_id: Option<KeyId>,
+    /// At most so many
+    #[arg(long, default_value_t = 50)]
+    limit: u32,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
 }
 
-pub(super) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
-    let Command::List { event, key_id, limit, json } = command;
+pub(super) async fn run(arguments: Arguments, settings: &Settings) -> anyhow::Result<()> {
+    let Arguments { event, key_id, limit, json } = arguments;
     let (_, store) = offline::open(settings).await?;
     let filter = AuditFilter { event, key_id, before: None };
     let rows = store.audit_rows(&filter, limit).await?;

@@ -1,0 +1,56 @@
+//! `keygate audit …`
+
+mod list;
+mod verify;
+
+use clap::Subcommand;
+
+use super::{offline, output::answer};
+use crate::{
+    audit::{chain::checkpoint::Reason, keeper::Keeper, signer::AuditSigner},
+    clock::SystemClock,
+    config::Settings,
+    random::SystemRandom,
+    secret_key,
+};
+
+#[expect(clippy::doc_markdown, reason = "clap shows it as it stands")]
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// List entries, newest first
+    List(list::Arguments),
+    /// Look through the whole log, and name the first row that is not as it was written; exit code
+    /// 1 then
+    Verify(verify::Arguments),
+    /// Sign where the log stands now
+    Checkpoint,
+    /// Show the key that checkpoints are signed with, for `audit verify --public-key` elsewhere
+    PublicKey,
+}
+
+pub(super) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
+    match command {
+        Command::List(arguments) => list::run(arguments, settings).await,
+        Command::Verify(arguments) => verify::run(arguments, settings).await,
+        Command::Checkpoint => checkpoint(settings).await,
+        Command::PublicKey => public_key(settings).await,
+    }
+}
+
+async fn checkpoint(settings: &Settings) -> anyhow::Result<()> {
+    let (config, store) = offline::open(settings).await?;
+    let secrets = secret_key::load(&config, &*store, &SystemClock, &SystemRandom).await?;
+    let signer = AuditSigner::new(&config, &secrets);
+    let clock = std::sync::Arc::new(SystemClock);
+    let keeper = Keeper::new(store, clock, signer, config.audit);
+    match keeper.checkpoint(Reason::Manual).await? {
+        Some(checkpoint) => Ok(answer(&format!("{checkpoint}\n"))?),
+        None => Ok(answer("nothing new since the last checkpoint\n")?),
+    }
+}
+
+async fn public_key(settings: &Settings) -> anyhow::Result<()> {
+    let (config, store) = offline::open(settings).await?;
+    let secrets = secret_key::load(&config, &*store, &SystemClock, &SystemRandom).await?;
+    Ok(answer(&format!("{}\n", AuditSigner::new(&config, &secrets).public_key()))?)
+}

@@ -1,0 +1,72 @@
+//! Looking through the audit log from the command line.
+
+use crate::process::Keygate;
+
+/// What follows the first word of the line with a checkpoint: `SEQ:HASH`.
+fn anchor(line: &str) -> String {
+    let (_, rest) = line.split_once("AUDIT_CHECKPOINT: ").expect("a checkpoint");
+    rest.split(' ').next().expect("a batch and its hash").to_owned()
+}
+
+#[test]
+fn the_audit_log_is_looked_through_and_compared_with_a_checkpoint_from_the_log() {
+    let it = Keygate::migrated();
+    let empty = it.run(&["audit", "verify"]);
+    assert_eq!(empty.code, 0, "{empty:?}");
+    it.make_key(&[]);
+    let line = it.run(&["audit", "checkpoint"]);
+    assert_eq!(line.code, 0, "{line:?}");
+    let known = anchor(&line.output);
+    it.make_key(&[]);
+
+    let public_key = it.run(&["audit", "public-key"]).output.trim().to_owned();
+    assert!(line.output.contains(&format!("public_key={public_key}")), "{line:?}");
+    let good = ["audit", "verify", "--json", "--checkpoint", &known, "--public-key", &public_key];
+    let found = it.run(&good).json();
+    assert_eq!(found["whole"], true, "{found}");
+    assert_eq!(found["trusted_keys"], serde_json::json!([public_key]));
+    assert_eq!((&found["found"]["rows"], &found["found"]["rows_since"]), (&2.into(), &1.into()));
+
+    let other = format!("1:{}", "ab".repeat(32));
+    let refused = it.run(&["audit", "verify", "--json", "--checkpoint", &other]);
+    assert_eq!((refused.code, &refused.json()["fault"]), (1, &"rewritten".into()), "{refused:?}");
+    let cut = format!("99:{}", "ab".repeat(32));
+    let refused = it.run(&["audit", "verify", "--checkpoint", &cut]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.errors.contains("end of the log is missing"), "{refused:?}");
+    let nobody = "00".repeat(32);
+    let refused = it.run(&["audit", "verify", "--public-key", &nobody]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.errors.contains("not a key that is trusted"), "{refused:?}");
+    for usage in ["1", "x:y", "1:ab"] {
+        assert_eq!(it.run(&["audit", "verify", "--checkpoint", usage]).code, 2);
+    }
+}
+
+#[test]
+fn a_service_signs_when_it_ends_with_its_own_key_or_the_configured_one() {
+    let mut it = Keygate::migrated();
+    it.make_key(&[]);
+    let derived = it.run(&["audit", "public-key"]).output.trim().to_owned();
+    let mut service = it.serve(&[]);
+    let first = service.wait_for("AUDIT_CHECKPOINT");
+    assert!(first.contains("reason=periodic") && first.contains(&derived), "{first}");
+    it.make_key(&[]);
+    service.signal("TERM");
+    assert_eq!(service.end(), Some(0));
+    let log = service.log();
+    let last = log.lines().rfind(|line| line.contains("AUDIT_CHECKPOINT")).expect("a line");
+    assert!(last.contains("reason=shutdown"), "{last}");
+    let known = anchor(last);
+    let found = it.run(&["audit", "verify", "--json", "--checkpoint", &known]).json();
+    assert_eq!(found["found"]["rows_since"], 0, "{found}");
+
+    it.set("KEYGATE_AUDIT_SIGNING_KEY", "short");
+    assert_eq!(it.run(&["audit", "public-key"]).code, 2);
+    it.set("KEYGATE_AUDIT_SIGNING_KEY", &"5a".repeat(32));
+    let configured = it.run(&["audit", "public-key"]).output.trim().to_owned();
+    assert_ne!(configured, derived);
+    let signed = it.run(&["audit", "checkpoint"]);
+    assert!(signed.output.contains(&configured), "another key signs anew: {signed:?}");
+    assert_eq!(it.run(&["audit", "verify"]).code, 0);
+}
