@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin,
     audit::chain::checkpoint::Reason,
-    clock::SystemClock,
-    config::{Config, ConfigError, ServeConfig, Settings},
+    clock::{Clock, SystemClock},
+    config::{Config, ConfigError, ServeConfig, Settings, TlsFiles},
     edge,
-    http::{activity::IdleLimits, server::Server},
+    http::{activity::IdleLimits, server::Server, tls::Tls},
     keys::{
         digest::PresentedKey,
         hashing::{HashRecipe, Iterations},
@@ -100,14 +100,12 @@ async fn start(settings: &Settings) -> anyhow::Result<Running> {
     let test_keys = config.test_keys(settings);
     let service =
         Arc::new(Service::new(&config, test_keys, serving.edge_token.as_ref(), around).await?);
-    if serving.edge_token.is_none() {
-        tracing::error!(
-            "KEYGATE_EDGE_TOKEN is not set: every call of a filter is refused \
-             (make one: openssl rand -hex 32)"
-        );
-    }
+    report_edge_access(&serving);
     measure_hash(&service.pool, config.iterations).await?;
 
+    let clock = Arc::clone(&service.clock);
+    let tls = load_tls("admin", serving.tls, &clock).await?;
+    let edge_tls = load_tls("edge", serving.edge_tls, &clock).await?;
     let admin_listener = bind("KEYGATE_LISTEN", serving.listen).await?;
     let edge_listener = bind("KEYGATE_EDGE_LISTEN", serving.edge_listen).await?;
     let (admin_address, edge_address) = (admin_listener.local_addr()?, edge_listener.local_addr()?);
@@ -115,6 +113,7 @@ async fn start(settings: &Settings) -> anyhow::Result<Running> {
         Server {
             name: "admin",
             listener: admin_listener,
+            tls: tls.as_ref().map(Tls::acceptor),
             router: admin::router(&service, prometheus.clone()),
             max_connections: ADMIN_CONNECTIONS,
             header_timeout: ADMIN_HEADER_TIMEOUT,
@@ -124,6 +123,7 @@ async fn start(settings: &Settings) -> anyhow::Result<Running> {
         Server {
             name: "edge",
             listener: edge_listener,
+            tls: edge_tls.as_ref().map(Tls::acceptor),
             router: edge::router(&service),
             max_connections: EDGE_CONNECTIONS,
             header_timeout: EDGE_HEADER_TIMEOUT,
@@ -149,6 +149,9 @@ async fn start(settings: &Settings) -> anyhow::Result<Running> {
     writers.spawn("audit keeper", async move { keeping.audit_keeper.run(stop_keeping).await });
     for server in servers {
         tasks.spawn(server.name, server.run(stop.clone()));
+    }
+    for tls in [tls, edge_tls].into_iter().flatten() {
+        tasks.spawn("TLS files", tls.watch(stop.clone()));
     }
     tasks.spawn("feed watcher", watch_feed(Arc::clone(&store), stop.clone()));
     tasks.spawn("metrics upkeep", upkeep(prometheus, stop.clone()));
@@ -208,6 +211,41 @@ impl Running {
 
 fn ended_by_itself(task: &str) -> anyhow::Error {
     anyhow::anyhow!("the task `{task}` ended by itself; the log says why")
+}
+
+async fn load_tls(
+    listener: &'static str,
+    files: Option<TlsFiles>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Tls>, ConfigError> {
+    match files {
+        Some(files) => Tls::load(listener, files, Arc::clone(clock)).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Says what keeps filters out, and what lets others listen in.
+fn report_edge_access(serving: &ServeConfig) {
+    let certified = serving.edge_tls.as_ref().is_some_and(|it| it.client_authorities.is_some());
+    if serving.edge_token.is_none() && !certified {
+        tracing::error!(
+            "neither KEYGATE_EDGE_TOKEN nor KEYGATE_EDGE_TLS_CLIENT_CA_FILE is set: every call of \
+             a filter is refused (make a token: openssl rand -hex 32)"
+        );
+    }
+    let listeners = [
+        ("KEYGATE_LISTEN", serving.listen, serving.tls.is_some()),
+        ("KEYGATE_EDGE_LISTEN", serving.edge_listen, serving.edge_tls.is_some()),
+    ];
+    for (setting, address, secured) in listeners {
+        if !secured && !address.ip().is_loopback() {
+            tracing::warn!(
+                %address,
+                "{setting} is reachable from other machines without TLS: keys cross the network \
+                 readable (docs/tls.md)"
+            );
+        }
+    }
 }
 
 /// Binds a listener, or says which setting to change.

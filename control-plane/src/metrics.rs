@@ -43,6 +43,12 @@ pub const AUDIT_RETIRE_FAILURES: &str = "keygate_audit_retire_failures_total";
 pub const SHED: &str = "keygate_http_requests_shed_total";
 /// Open connections, by `listener`.
 pub const CONNECTIONS: &str = "keygate_http_connections";
+/// TLS handshakes, by `listener` and `outcome`.
+pub const TLS_HANDSHAKES: &str = "keygate_tls_handshakes_total";
+/// When a listener's certificate ends, in seconds since the Unix epoch, by `listener`.
+pub const TLS_EXPIRES: &str = "keygate_tls_certificate_expiry_timestamp_seconds";
+/// 1 while a listener's TLS files have changed to something that cannot be used, by `listener`.
+pub const TLS_UNUSABLE: &str = "keygate_tls_files_unusable";
 
 /// From a tenth of a millisecond, where a remembered key is, to where callers have given up.
 const SECONDS: &[f64] = &[
@@ -84,6 +90,9 @@ fn describe() {
     describe_counter!(AUDIT_DROPPED, "Own audit events that found no room");
     describe_counter!(SHED, "Requests turned away because too many were under way");
     describe_gauge!(CONNECTIONS, "Open connections by listener");
+    describe_counter!(TLS_HANDSHAKES, "TLS handshakes by listener and outcome");
+    describe_gauge!(TLS_EXPIRES, "When a listener's certificate ends, by listener");
+    describe_gauge!(TLS_UNUSABLE, "1 while a listener's new TLS files cannot be used, by listener");
 }
 
 /// Counts up a gauge while it lives.

@@ -6,12 +6,14 @@ mod database_url;
 mod secret_key;
 mod settings;
 mod sources;
+mod tls;
 
 pub use audit::AuditConfig;
 pub use database_url::DatabaseUrl;
 pub use secret_key::{SecretKey, SecretKeyError};
 pub use settings::{LogFormat, Settings};
 pub use sources::{Flags, load};
+pub use tls::{NamedFile, TlsFiles};
 
 use edge_protocol::Deployment;
 use key_policy::{Policy, Prefix};
@@ -123,7 +125,11 @@ pub struct ServeConfig {
     pub listen: SocketAddr,
     /// Where filters call.
     pub edge_listen: SocketAddr,
-    /// What filters show; without one they are all refused.
+    /// What makes the admin listener speak TLS.
+    pub tls: Option<TlsFiles>,
+    /// What makes the listener for filters speak TLS.
+    pub edge_tls: Option<TlsFiles>,
+    /// What filters show; without one, and without certificates of their own, they are all refused.
     pub edge_token: Option<SecretString>,
     /// Whether to migrate the database first.
     pub migrate: bool,
@@ -157,6 +163,8 @@ impl ServeConfig {
         Ok(Self {
             listen,
             edge_listen,
+            tls: TlsFiles::admin(settings)?,
+            edge_tls: TlsFiles::edge(settings)?,
             edge_token: edge_token(settings)?,
             migrate: settings.migrate,
         })

@@ -76,6 +76,24 @@ pub struct Settings {
     /// A file that holds it.
     #[serde(default)]
     pub edge_token_file: Option<PathBuf>,
+    /// The certificate of the admin listener and those between it and a root, in PEM. With it and
+    /// its key the listener speaks TLS. Read again when it changes.
+    #[serde(default)]
+    pub tls_cert_file: Option<PathBuf>,
+    /// The private key of the admin listener, in PEM.
+    #[serde(default)]
+    pub tls_key_file: Option<PathBuf>,
+    /// The certificate of the listener for filters and those between it and a root, in PEM. Read
+    /// again when it changes.
+    #[serde(default)]
+    pub edge_tls_cert_file: Option<PathBuf>,
+    /// The private key of the listener for filters, in PEM.
+    #[serde(default)]
+    pub edge_tls_key_file: Option<PathBuf>,
+    /// Who may sign the certificates of filters' Envoys, in PEM. With it every one of them has to
+    /// show one, and `KEYGATE_EDGE_TOKEN` may be left out; when it is set as well, both are needed.
+    #[serde(default)]
+    pub edge_tls_client_ca_file: Option<PathBuf>,
     /// Whether to migrate the database before serving.
     #[serde(default, deserialize_with = "plain_switch")]
     pub migrate: bool,

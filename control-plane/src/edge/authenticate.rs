@@ -10,25 +10,27 @@ use std::sync::Arc;
 
 use super::fault::Fault;
 use crate::{
-    http::{Peer, Trusted},
+    http::{Peer, Trusted, tls::ClientCertificate},
     service::{Service, Shown},
 };
 
-/// Lets nobody on who does not show the token.
+/// Lets nobody on who does not show the token. A certificate is asked for before there is HTTP, by
+/// the listener; where it was, and no token is set, it is enough.
 pub(super) async fn require_token(
     State(service): State<Arc<Service>>,
     mut request: Request,
     next: Next,
 ) -> Response {
+    let certified = request.extensions().get::<ClientCertificate>().is_some();
     let fault = match service.edge_token.check(bearer(request.headers())) {
-        Shown::Right => {
+        shown if shown == Shown::Right || (shown == Shown::NoneSet && certified) => {
             request.headers_mut().remove(header::AUTHORIZATION);
             let mut response = next.run(request).await;
             response.extensions_mut().insert(Trusted);
             return response;
         }
-        Shown::Wrong => Fault::WrongToken,
         Shown::NoneSet => Fault::NoTokenSet,
+        _ => Fault::WrongToken,
     };
     let client_ip = request.extensions().get::<Peer>().map(|peer| peer.address());
     tracing::warn!(

@@ -6,6 +6,7 @@ pub mod problem;
 pub mod request_id;
 pub mod server;
 pub mod shed;
+pub mod tls;
 pub mod wording;
 
 use std::net::{IpAddr, SocketAddr};

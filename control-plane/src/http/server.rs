@@ -8,6 +8,7 @@ use hyper_util::{
 };
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
@@ -19,6 +20,7 @@ use tower::ServiceExt;
 use super::{
     Peer, Trusted,
     activity::{Activity, IdleLimits},
+    tls::{ClientCertificate, TlsAcceptor},
 };
 use crate::metrics;
 
@@ -35,6 +37,8 @@ pub struct Server {
     pub name: &'static str,
     /// The socket.
     pub listener: TcpListener,
+    /// How it speaks TLS; without it, it speaks none.
+    pub tls: Option<TlsAcceptor>,
     /// What answers.
     pub router: Router,
     /// Connections at once; more wait to be accepted.
@@ -60,13 +64,17 @@ impl Server {
             };
             match accepted {
                 Ok((stream, peer, place)) => {
-                    let connection = serve(
+                    let connection = begin(
                         stream,
                         peer,
-                        self.router.clone(),
-                        self.name,
-                        (self.header_timeout, self.idle),
-                        stop.clone(),
+                        self.tls.clone(),
+                        Terms {
+                            router: self.router.clone(),
+                            name: self.name,
+                            header_timeout: self.header_timeout,
+                            idle: self.idle,
+                            stop: stop.clone(),
+                        },
                     );
                     connections.spawn(async move {
                         connection.await;
@@ -118,23 +126,75 @@ async fn accept(
     Ok((stream, peer, place))
 }
 
-async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
+/// How a connection is served.
+struct Terms {
     router: Router,
     name: &'static str,
-    (header_timeout, idle): (Duration, IdleLimits),
+    header_timeout: Duration,
+    idle: IdleLimits,
     stop: CancellationToken,
-) {
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy)]
+struct Client {
+    address: SocketAddr,
+    certificate: Option<ClientCertificate>,
+}
+
+/// Serves a connection, after its handshake where there is one: nobody else waits for that.
+async fn begin(stream: TcpStream, address: SocketAddr, tls: Option<TlsAcceptor>, terms: Terms) {
+    let name = terms.name;
     let _open =
         metrics::InFlight::enter(::metrics::gauge!(metrics::CONNECTIONS, "listener" => name));
+    let Some(tls) = tls else {
+        let client = Client { address, certificate: None };
+        return serve(stream, client, terms, std::future::pending()).await;
+    };
+    let stop = terms.stop.clone();
+    let shaken = tokio::select! {
+        shaken = tls.accept(stream) => shaken,
+        () = stop.cancelled() => return,
+    };
+    let outcome = shaken.as_ref().map_or_else(|refusal| refusal.outcome, |_| "ok");
+    ::metrics::counter!(metrics::TLS_HANDSHAKES, "listener" => name, "outcome" => outcome)
+        .increment(1);
+    match shaken {
+        Ok(secured) => {
+            let certificate = secured.is_known.then_some(ClientCertificate);
+            let client = Client { address, certificate };
+            serve(secured.stream, client, terms, secured.expiry.passed()).await;
+        }
+        // Port scanners, load balancers and impatient clients: nothing that needs mending.
+        Err(refusal) if refusal.outcome == "closed" => {
+            tracing::debug!(listener = name, peer = %address, "no TLS: {}", refusal.why);
+        }
+        Err(refusal) => {
+            tracing::warn!(listener = name, peer = %address, "no TLS: {}", refusal.why);
+        }
+    }
+}
+
+/// Serves a connection until it ends, or is asked to end because the service does or because it
+/// has `expired`.
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    client: Client,
+    terms: Terms,
+    expired: impl Future<Output = ()>,
+) {
+    let Terms { router, name, header_timeout, idle, stop } = terms;
+    let peer = client.address;
     let activity = Activity::new(idle);
     let requests = Arc::clone(&activity);
     let service = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
         let under_way = requests.begin();
         let router = router.clone();
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(Peer(client.address));
+        if let Some(certificate) = client.certificate {
+            request.extensions_mut().insert(certificate);
+        }
         async move {
             let answer = router.oneshot(request).await;
             if answer.as_ref().is_ok_and(|it| it.extensions().get::<Trusted>().is_some()) {
@@ -161,6 +221,7 @@ async fn serve(
         pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
 
     let mut look = pin!(tokio::time::sleep(idle.shortest()));
+    let mut expired = pin!(expired);
     let mut ending = false;
     loop {
         tokio::select! {
@@ -182,6 +243,10 @@ async fn serve(
                     }
                     None => look.as_mut().reset(now + idle.shortest()),
                 }
+            }
+            () = expired.as_mut(), if !ending => {
+                connection.as_mut().graceful_shutdown();
+                ending = true;
             }
             () = stop.cancelled(), if !ending => {
                 connection.as_mut().graceful_shutdown();
@@ -228,6 +293,7 @@ mod tests {
         let server = Server {
             name: "test",
             listener,
+            tls: None,
             router,
             max_connections: 2,
             header_timeout: Duration::from_secs(5),

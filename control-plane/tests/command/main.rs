@@ -10,3 +10,5 @@ mod command_line;
 mod process;
 #[cfg(test)]
 mod service;
+#[cfg(test)]
+mod tls;

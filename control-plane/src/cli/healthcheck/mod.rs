@@ -1,16 +1,18 @@
 //! `keygate healthcheck`: for container runtimes, whose images hold no curl.
 
+mod pinned;
+
 use anyhow::{Context, bail};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
-use crate::config::{Settings, wrong};
+use crate::config::{NamedFile, Settings, TlsFiles, wrong};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// Far more than the answer takes.
@@ -21,7 +23,8 @@ pub(super) async fn run(settings: &Settings) -> anyhow::Result<()> {
         wrong("KEYGATE_LISTEN", format!("`{}` is no address and port", settings.listen))
     })?;
     let address = reachable(listen);
-    let answer = tokio::time::timeout(TIMEOUT, ask(address))
+    let certificate = TlsFiles::admin(settings)?.map(|files| files.certificate);
+    let answer = tokio::time::timeout(TIMEOUT, ask(address, certificate.as_ref()))
         .await
         .with_context(|| format!("{address} did not answer within {} s", TIMEOUT.as_secs()))?
         .with_context(|| format!("{address} cannot be reached"))?;
@@ -40,8 +43,18 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-async fn ask(address: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
+async fn ask(address: SocketAddr, certificate: Option<&NamedFile>) -> anyhow::Result<String> {
+    let stream = TcpStream::connect(address).await?;
+    match certificate {
+        Some(file) => talk(pinned::connect(file, address.ip(), stream).await?, address).await,
+        None => talk(stream, address).await,
+    }
+}
+
+async fn talk(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    address: SocketAddr,
+) -> anyhow::Result<String> {
     // HTTP/1.0: the answer is neither chunked nor kept open.
     stream.write_all(format!("GET /health HTTP/1.0\r\nhost: {address}\r\n\r\n").as_bytes()).await?;
     let mut answer = String::new();
