@@ -66,7 +66,7 @@ fn text_of(time: &[u8]) -> Option<&str> {
 
 fn timestamp(text: &str) -> Option<Timestamp> {
     let time = DateTime::strptime("%Y%m%d%H%M%S", text).ok()?;
-    time.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+    TimeZone::UTC.to_timestamp(time).ok()
 }
 
 #[cfg(test)]
