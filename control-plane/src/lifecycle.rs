@@ -229,8 +229,8 @@ fn report_edge_access(serving: &ServeConfig) {
     let certified = serving.edge_tls.as_ref().is_some_and(|it| it.client_authorities.is_some());
     if serving.edge_token.is_none() && !certified {
         tracing::error!(
-            "neither KEYGATE_EDGE_TOKEN nor KEYGATE_EDGE_TLS_CLIENT_CA_FILE is set: every call of \
-             a filter is refused (make a token: openssl rand -hex 32)"
+            "KEYGATE_EDGE_TOKEN is not set, nor is KEYGATE_EDGE_TLS_CLIENT_CA_FILE: every \
+             call of a filter is refused (make a token: openssl rand -hex 32)"
         );
     }
     let listeners = [

@@ -88,7 +88,7 @@ impl Listener {
             }),
         );
         let stop = CancellationToken::new();
-        let idle = Duration::from_secs(60);
+        let idle = Duration::from_mins(1);
         let server = Server {
             name: "test",
             listener,
