@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     date_time_ymd,
 };
 use serde_json::{Value, json};
@@ -26,6 +26,8 @@ struct Authority {
 impl Authority {
     fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        // Names of their own: a certificate whose issuer has its name looks self-signed.
+        params.distinguished_name.push(DnType::CommonName, "an authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap().pem();
@@ -35,6 +37,7 @@ impl Authority {
     /// A certificate for this name until that year, and its key.
     fn sign(&self, name: &str, until: i32) -> (String, String) {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(until, 1, 1);
         params.extended_key_usages =
@@ -93,18 +96,17 @@ impl Certificates {
             .edit_envoy(move |config| use_mtls(config, &secrets))
     }
 
-    /// `envoy/keygate_mtls.yaml` with the paths of this test.
+    /// Envoy's files of secrets, with the paths of this test, in a folder of their own.
     fn write_secrets(&self) -> Result<PathBuf> {
-        let mut config = EdgeConfig::read(&workspace::root().join("envoy/keygate_mtls.yaml"))?;
-        let text = config.document_mut().to_string();
         let folder = self.folder.path().join("client").to_string_lossy().into_owned();
-        let text = text
-            .replace("/etc/keygate/tls/client.pem", &format!("{folder}/tls.pem"))
-            .replace("/etc/keygate/tls/client.key", &format!("{folder}/tls.key"))
-            .replace("/etc/keygate/tls", &folder);
-        let file = self.folder.path().join("secrets.json");
-        fs::write(&file, text)?;
-        Ok(file)
+        for name in ["keygate_client_certificate.yaml", "keygate_control_plane_ca.yaml"] {
+            let file = workspace::root().join("envoy").join(name);
+            let text = fs::read_to_string(file)?
+                .replace("/etc/keygate/tls/client.", &format!("{folder}/tls."))
+                .replace("/etc/keygate/tls", &folder);
+            fs::write(self.folder.path().join(name), text)?;
+        }
+        Ok(self.folder.path().to_path_buf())
     }
 }
 
@@ -112,7 +114,7 @@ impl Certificates {
 fn use_mtls(config: &mut EdgeConfig, secrets: &Path) -> Result<()> {
     let mut ready = EdgeConfig::read(&workspace::root().join("envoy/mtls.yaml"))?;
     let cluster = ready.cluster_mut(CLUSTER)?.to_string();
-    let cluster = cluster.replace("/etc/envoy/keygate_mtls.yaml", &secrets.to_string_lossy());
+    let cluster = cluster.replace("/etc/envoy", &secrets.to_string_lossy());
     let mut cluster: Value = serde_json::from_str(&cluster)?;
     let endpoint = "/load_assignment";
     let place = config.cluster_mut(CLUSTER)?;
