@@ -1,17 +1,17 @@
 //! Whether the service is well.
 
 use axum::{
-    Json, Router,
+    Extension, Json,
     extract::State,
     http::{StatusCode, header},
     response::IntoResponse,
-    routing::get,
 };
 use edge_protocol::Deployment;
 use jiff::Timestamp;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use std::{sync::Arc, time::Duration};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{metrics, service::Service};
 
@@ -19,10 +19,10 @@ use crate::{metrics, service::Service};
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// They are asked for every few seconds, so they are not worth a line in the log.
-pub const ROUTES: &[&str] = &["/health", "/livez", "/readyz", "/metrics"];
+pub const ROUTES: &[&str] = &["/health", "/livez", "/readyz", "/metrics", "/openapi.json"];
 
 /// In a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// All is well.
@@ -34,12 +34,17 @@ pub enum Status {
 }
 
 /// What `/health` answers.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Health {
     status: Status,
+    /// `connected` or `disconnected`.
     database: &'static str,
+    /// `connected`, `disconnected` or `disabled`.
     redis: &'static str,
+    /// The service's own time.
+    #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
+    /// The service's version.
     version: &'static str,
     environment: Deployment,
 }
@@ -58,6 +63,18 @@ async fn database_answers(service: &Service) -> bool {
     }
 }
 
+/// How the service is
+#[utoipa::path(
+    get,
+    path = "/health",
+    tag = "operations",
+    operation_id = "health",
+    security(()),
+    responses(
+        (status = OK, description = "Keys are verified", body = Health),
+        (status = SERVICE_UNAVAILABLE, description = "Keys cannot be verified", body = Health),
+    )
+)]
 async fn health(State(service): State<Arc<Service>>) -> impl IntoResponse {
     let connected = database_answers(&service).await;
     let writes_fail = service.recorder.is_failing() || service.store.writes_fail();
@@ -79,7 +96,36 @@ async fn health(State(service): State<Arc<Service>>) -> impl IntoResponse {
     (code, [(header::CACHE_CONTROL, "no-store")], Json(body))
 }
 
-/// Whether requests should be sent here.
+/// Whether the process runs
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "operations",
+    operation_id = "livez",
+    security(()),
+    responses((status = OK, description = "It does", body = String, content_type = "text/plain"))
+)]
+async fn alive() -> &'static str {
+    "alive\n"
+}
+
+/// Whether requests should be sent here
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "operations",
+    operation_id = "readyz",
+    security(()),
+    responses(
+        (status = OK, description = "They should", body = String, content_type = "text/plain"),
+        (
+            status = SERVICE_UNAVAILABLE,
+            description = "They should not; the text says why",
+            body = String,
+            content_type = "text/plain",
+        ),
+    )
+)]
 async fn ready(State(service): State<Arc<Service>>) -> impl IntoResponse {
     if service.stop.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
@@ -90,16 +136,29 @@ async fn ready(State(service): State<Arc<Service>>) -> impl IntoResponse {
     }
 }
 
-/// The routes for those who watch the service.
-pub fn router(prometheus: PrometheusHandle) -> Router<Arc<Service>> {
-    let render = move |State(service): State<Arc<Service>>| async move {
-        #[expect(clippy::cast_precision_loss, reason = "a sequence is far below 2^52")]
-        ::metrics::gauge!(metrics::FEED_SEQUENCE).set(*service.store.watch().borrow() as f64);
-        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], prometheus.render())
-    };
-    Router::new()
-        .route("/health", get(health))
-        .route("/livez", get(|| async { "alive\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(render))
+/// Metrics, as Prometheus reads them
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "operations",
+    operation_id = "metrics",
+    security(()),
+    responses((status = OK, description = "All metrics", body = String, content_type = "text/plain"))
+)]
+async fn render(
+    State(service): State<Arc<Service>>,
+    Extension(prometheus): Extension<PrometheusHandle>,
+) -> impl IntoResponse {
+    #[expect(clippy::cast_precision_loss, reason = "a sequence is far below 2^52")]
+    ::metrics::gauge!(metrics::FEED_SEQUENCE).set(*service.store.watch().borrow() as f64);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], prometheus.render())
+}
+
+/// The routes for those who watch the service. `/metrics` takes the handle from an extension.
+pub(crate) fn routes() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::default()
+        .routes(routes!(health))
+        .routes(routes!(alive))
+        .routes(routes!(ready))
+        .routes(routes!(render))
 }

@@ -11,6 +11,7 @@
 //! | [`audit`] | the audit log's entries |
 //! | [`store`] | what is durable: traits, and `SQLite` behind them |
 //! | [`config`] | settings, where they come from, which are refused |
+//! | [`openapi`] | the admin API's description |
 //! | [`lifecycle`] | starting, supervising and ending the service |
 //! | [`cli`] | the command line |
 //!
@@ -28,6 +29,7 @@ pub mod keys;
 pub mod lifecycle;
 pub mod metrics;
 pub mod open_files;
+pub mod openapi;
 pub mod random;
 pub mod secret_key;
 pub mod service;

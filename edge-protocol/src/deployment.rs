@@ -8,6 +8,7 @@ use crate::UnknownName;
 /// What kind of deployment this is. Test keys pass everywhere but in production.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Deployment {
     /// A developer's machine.

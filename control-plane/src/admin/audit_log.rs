@@ -14,6 +14,7 @@ use super::{
 use crate::{
     audit::AuditView,
     http::problem::Problem,
+    openapi::text::{CursorText, KeyIdText},
     service::Service,
     store::{
         AuditFilter,
@@ -21,16 +22,25 @@ use crate::{
     },
 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuditParameters {
+    /// Only events of this kind.
     #[serde(default)]
+    #[param(value_type = Option<EventKind>, nullable = false)]
     event: Option<String>,
+    /// Only events about this key.
     #[serde(default)]
+    #[param(value_type = Option<KeyIdText>, nullable = false)]
     key_id: Option<String>,
+    /// How many items a page has at most.
     #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50, nullable = false)]
     limit: Option<String>,
+    /// The `next_cursor` of the page before.
     #[serde(default)]
+    #[param(value_type = Option<CursorText>, inline, nullable = false)]
     cursor: Option<String>,
 }
 
@@ -51,6 +61,15 @@ impl AuditParameters {
     }
 }
 
+/// Reads the audit log, newest first
+#[utoipa::path(
+    get,
+    path = "/api/v1/admin/audit-log",
+    tag = "audit",
+    operation_id = "list_audit_log",
+    params(AuditParameters),
+    responses((status = OK, description = "A page of the log", body = Page<AuditView>))
+)]
 pub(super) async fn handler(
     _admin: Admin,
     Parameters(parameters): Parameters<AuditParameters>,

@@ -47,6 +47,24 @@ impl From<CreateKeyError> for Problem {
     }
 }
 
+/// Makes a key
+///
+/// The answer is the only one that ever shows the key itself.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/api-keys/",
+    tag = "keys",
+    operation_id = "create_key",
+    request_body = NewKeyRequest,
+    responses(
+        (
+            status = CREATED,
+            description = "The key was made",
+            body = IssuedKeyView,
+            headers(("Location", description = "Where the key is found.")),
+        ),
+    )
+)]
 pub(super) async fn handler(
     admin: Admin,
     Parameters(Nothing {}): Parameters<Nothing>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     authenticate::Admin,
-    path::KeyPath,
+    path::{KeyIdParameter, KeyPath},
     query::{Nothing, Parameters},
 };
 use crate::{
@@ -14,6 +14,15 @@ use crate::{
     service::Service,
 };
 
+/// Shows a key
+#[utoipa::path(
+    get,
+    path = "/api/v1/admin/api-keys/{key_id}",
+    tag = "keys",
+    operation_id = "get_key",
+    params(KeyIdParameter),
+    responses((status = OK, description = "The key, without its secret", body = KeyView))
+)]
 pub(super) async fn handler(
     _admin: Admin,
     KeyPath(key_id): KeyPath,

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     http::problem::Problem,
     keys::view::KeyView,
+    openapi::text::CursorText,
     service::Service,
     store::{
         StoreError,
@@ -18,20 +19,27 @@ use crate::{
     },
 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListParameters {
+    /// How many items a page has at most.
     #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50, nullable = false)]
     limit: Option<String>,
+    /// The `next_cursor` of the page before.
     #[serde(default)]
+    #[param(value_type = Option<CursorText>, inline, nullable = false)]
     cursor: Option<String>,
 }
 
 /// One page, newest first.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct Page<T> {
+    /// What is on it.
     pub(super) items: Vec<T>,
     /// Asks for the next page; null on the last.
+    #[schema(required)]
     pub(super) next_cursor: Option<String>,
 }
 
@@ -66,6 +74,15 @@ pub(super) fn page<T, V: From<T>>(
     Page { items: rows.into_iter().map(V::from).collect(), next_cursor }
 }
 
+/// Lists keys, newest first
+#[utoipa::path(
+    get,
+    path = "/api/v1/admin/api-keys/",
+    tag = "keys",
+    operation_id = "list_keys",
+    params(ListParameters),
+    responses((status = OK, description = "A page of keys", body = Page<KeyView>))
+)]
 pub(super) async fn handler(
     _admin: Admin,
     Parameters(parameters): Parameters<ListParameters>,

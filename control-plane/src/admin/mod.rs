@@ -14,14 +14,14 @@ pub mod revoke_key;
 mod tests;
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::DefaultBodyLimit,
     http::{HeaderValue, header},
     middleware,
     response::Response,
-    routing::get,
 };
 use std::{sync::Arc, time::Duration};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     health,
@@ -30,6 +30,7 @@ use crate::{
         problem::{Code, Problem},
         shed::{Bound, shed},
     },
+    openapi,
     service::Service,
     store::StoreError,
 };
@@ -39,20 +40,32 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_REQUESTS: usize = 128;
 
+/// The routes of the admin listener, with their description.
+pub(crate) fn routes() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .merge(api())
+        .merge(health::routes())
+        .routes(routes!(openapi::handler))
+}
+
+fn api() -> OpenApiRouter<Arc<Service>> {
+    let keys = routes!(list_keys::handler, create_key::handler);
+    // People leave out the slash.
+    let without_slash = keys.2.clone();
+    OpenApiRouter::default()
+        .routes(keys)
+        .route("/api/v1/admin/api-keys", without_slash)
+        .routes(routes!(get_key::handler, revoke_key::handler))
+        .routes(routes!(audit_log::handler))
+        .layer(middleware::map_response(never_store))
+        .layer(middleware::from_fn_with_state(Bound::new("admin", MAX_REQUESTS), shed))
+}
+
 /// Everything that the admin listener answers.
 pub fn router(
     service: &Arc<Service>,
     metrics: metrics_exporter_prometheus::PrometheusHandle,
 ) -> Router {
-    let keys = get(list_keys::handler).post(create_key::handler);
-    let key = get(get_key::handler).delete(revoke_key::handler);
-    let api = Router::new()
-        .route("/api/v1/admin/api-keys", keys.clone())
-        .route("/api/v1/admin/api-keys/", keys)
-        .route("/api/v1/admin/api-keys/{key_id}", key)
-        .route("/api/v1/admin/audit-log", get(audit_log::handler))
-        .layer(middleware::map_response(never_store))
-        .layer(middleware::from_fn_with_state(Bound::new("admin", MAX_REQUESTS), shed));
     let observed = Observed {
         listener: "admin",
         random: Arc::clone(&service.random),
@@ -61,9 +74,9 @@ pub fn router(
         quiet: health::ROUTES,
         long_polls: &[],
     };
-    Router::new()
-        .merge(api)
-        .merge(health::router(metrics))
+    let (router, _) = routes().split_for_parts();
+    router
+        .layer(Extension(metrics))
         .fallback(|| async { Problem::new(Code::NotFound) })
         .method_not_allowed_fallback(|| async { Problem::new(Code::MethodNotAllowed) })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

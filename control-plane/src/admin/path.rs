@@ -6,7 +6,20 @@ use axum::{
 };
 use key_policy::KeyId;
 
-use crate::http::problem::{Code, Problem};
+use crate::{
+    http::problem::{Code, Problem},
+    openapi::text::KeyIdText,
+};
+
+/// The key that a path names, as it is described.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only described by it; read by `KeyPath`")]
+pub(super) struct KeyIdParameter {
+    /// The key's public name.
+    #[param(value_type = KeyIdText)]
+    key_id: String,
+}
 
 /// The key that a path names. What is no key id names no key.
 pub(super) struct KeyPath(pub(super) KeyId);

@@ -7,23 +7,29 @@ use std::sync::Arc;
 
 use super::{
     authenticate::Admin,
-    path::KeyPath,
+    path::{KeyIdParameter, KeyPath},
     query::{Parameters, invalid},
 };
 use crate::{
     http::problem::{Code, Problem},
     keys::{
-        revoke::{InvalidReason, reason, revoke},
+        revoke::{InvalidReason, MAX_REASON_CHARS, reason, revoke},
         view::KeyView,
     },
+    openapi::text::Line,
     service::Service,
     store::{Revocation, RevokeGuard, StoreError},
 };
 
-#[derive(Deserialize)]
+type ReasonText = Line<MAX_REASON_CHARS>;
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RevokeParameters {
+    /// Why. It is kept with the key.
     #[serde(default)]
+    #[param(value_type = Option<ReasonText>, inline, nullable = false)]
     reason: Option<String>,
 }
 
@@ -52,6 +58,20 @@ impl From<RevokeKeyError> for Problem {
     }
 }
 
+/// Revokes a key
+///
+/// At once and for good. The key stays in the list; doing it again changes nothing.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/admin/api-keys/{key_id}",
+    tag = "keys",
+    operation_id = "revoke_key",
+    params(KeyIdParameter, RevokeParameters),
+    responses(
+        (status = OK, description = "The key, which is revoked", body = KeyView),
+        (status = CONFLICT, description = "`last_admin_key`: one usable admin key must remain"),
+    )
+)]
 pub(super) async fn handler(
     admin: Admin,
     KeyPath(key_id): KeyPath,

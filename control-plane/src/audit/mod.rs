@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use key_policy::KeyId;
 use std::net::IpAddr;
 
-use crate::clock::unix_ms;
+use crate::{clock::unix_ms, openapi::text::KeyIdText};
 
 /// What the control plane calls itself in the log's `source` column.
 pub const OWN_SOURCE: &str = "control-plane";
@@ -137,17 +137,32 @@ pub struct AuditRow {
 }
 
 /// A row as the API and the command line show it.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]
+#[schema(as = AuditEntry)]
 pub struct AuditView {
+    /// Its place; later entries have greater ones.
     id: i64,
+    /// When it happened.
+    #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
     event: EventKind,
+    /// The key, where it is known.
+    #[schema(required, value_type = Option<KeyIdText>)]
     key_id: Option<String>,
+    /// The first 16 hex digits of the SHA-256 of what was presented as a key.
+    #[schema(required, pattern = "^[0-9a-f]{16}$")]
     key_hash: Option<String>,
+    /// The client.
+    #[schema(required, value_type = Option<String>)]
     client_ip: Option<IpAddr>,
+    /// Who did it, for what administrators do: their key, or `cli`.
+    #[schema(required)]
     actor: Option<String>,
+    /// The reason, as `name=value` pairs.
     details: String,
+    /// True when it was only counted, and the request passed (shadow mode).
     shadow: bool,
+    /// The filter that reported it, or `control-plane`.
     source: String,
 }
 

@@ -14,7 +14,7 @@ use std::{process::ExitCode, time::Duration};
 
 use crate::{
     config::{self, Config, ConfigError, Flags, Settings},
-    lifecycle,
+    lifecycle, openapi,
     secret_key::SecretKeyFault,
     service::ServiceError,
     store,
@@ -65,6 +65,8 @@ enum Command {
     /// Read the audit log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Print the description of the admin API (OpenAPI 3.1)
+    Openapi,
     /// Ask the running service whether it is well
     Healthcheck,
 }
@@ -145,6 +147,7 @@ async fn dispatch(command: Command, settings: &Settings) -> anyhow::Result<()> {
         Command::Migrate => migrate(settings).await,
         Command::Keys(command) => keys::run(command, settings).await,
         Command::Audit(command) => audit::run(command, settings).await,
+        Command::Openapi => Ok(output::answer(&openapi::text()?)?),
         Command::Healthcheck => healthcheck::run(settings).await,
     }
 }

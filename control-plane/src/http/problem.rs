@@ -6,16 +6,24 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use std::borrow::Cow;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type, extensions::ExtensionsBuilder},
+};
 
 use super::request_id;
 use crate::keys::new_key::FieldError;
 
+/// What problems are sent as.
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
+
 macro_rules! codes {
-    ($($(#[$doc:meta])* $variant:ident = $code:literal, $status:ident, $title:literal;)+) => {
+    ($($(#[doc = $meaning:literal])* $variant:ident = $code:literal, $status:ident, $title:literal, $advice:literal;)+) => {
         /// Every problem there is. Programs go by the code; it never changes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Code {
-            $($(#[$doc])* $variant,)+
+            $($(#[doc = $meaning])* $variant,)+
         }
 
         impl Code {
@@ -39,43 +47,71 @@ macro_rules! codes {
             pub fn title(self) -> &'static str {
                 match self { $(Self::$variant => $title),+ }
             }
+
+            /// What it means, in a sentence.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($meaning),*).trim_ascii()),+ }
+            }
+
+            /// What a caller can do about it.
+            #[must_use]
+            pub fn advice(self) -> &'static str {
+                match self { $(Self::$variant => $advice),+ }
+            }
         }
     };
 }
 
 codes! {
     /// The body is no JSON.
-    MalformedBody = "malformed_body", BAD_REQUEST, "The body is not JSON";
+    MalformedBody = "malformed_body", BAD_REQUEST, "The body is not JSON",
+        "send JSON, as RFC 8259 has it";
     /// The query cannot be read, or asks for what there is not.
-    InvalidQuery = "invalid_query", BAD_REQUEST, "The query is not valid";
+    InvalidQuery = "invalid_query", BAD_REQUEST, "The query is not valid",
+        "send only parameters that the call knows, with values that it takes; `errors` names what is wrong";
     /// More than one credential, or one where none may be.
-    AmbiguousCredential = "ambiguous_credential", BAD_REQUEST, "Send exactly one credential, in X-API-Key";
+    AmbiguousCredential = "ambiguous_credential", BAD_REQUEST, "Send exactly one credential, in X-API-Key",
+        "send exactly one key, in `X-API-Key` and nowhere else";
     /// No key, an unknown, a revoked or an expired one: the answer does not tell which.
-    InvalidCredential = "invalid_credential", UNAUTHORIZED, "A valid API key is needed";
+    InvalidCredential = "invalid_credential", UNAUTHORIZED, "A valid API key is needed",
+        "send a key that exists, and is neither revoked nor expired";
     /// A good key that may not do this.
-    ScopeDenied = "scope_denied", FORBIDDEN, "The key's scope does not allow this";
+    ScopeDenied = "scope_denied", FORBIDDEN, "The key's scope does not allow this",
+        "use a key of scope `admin`";
     /// A good key from where it may not be used.
-    AddressDenied = "address_denied", FORBIDDEN, "The key may not be used from this address";
+    AddressDenied = "address_denied", FORBIDDEN, "The key may not be used from this address",
+        "call from an address that the key is allowed at, or change its `allowed_ips`";
     /// No such thing.
-    NotFound = "not_found", NOT_FOUND, "There is no such resource";
+    NotFound = "not_found", NOT_FOUND, "There is no such resource",
+        "check the path and the key id";
     /// The path is right, the method is not.
-    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The method is not allowed here";
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The method is not allowed here",
+        "use one of the methods that `Allow` lists";
     /// One usable admin key must remain.
-    LastAdminKey = "last_admin_key", CONFLICT, "The last usable admin key cannot be revoked";
+    LastAdminKey = "last_admin_key", CONFLICT, "The last usable admin key cannot be revoked",
+        "make another admin key first, or use the command line";
     /// The body is too long.
-    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large";
+    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large",
+        "send at most 64 KiB";
     /// The body is of another type.
-    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "Send application/json";
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "Send application/json",
+        "send `Content-Type: application/json`";
     /// The body is JSON, and not what was expected.
-    InvalidFields = "invalid_fields", UNPROCESSABLE_ENTITY, "Some fields are not valid";
+    InvalidFields = "invalid_fields", UNPROCESSABLE_ENTITY, "Some fields are not valid",
+        "mend the fields that `errors` names";
     /// Our fault.
-    Internal = "internal_error", INTERNAL_SERVER_ERROR, "Something went wrong here";
+    Internal = "internal_error", INTERNAL_SERVER_ERROR, "Something went wrong here",
+        "look into the log for the request's id";
     /// The database does not answer.
-    DatabaseUnavailable = "database_unavailable", SERVICE_UNAVAILABLE, "The database does not answer";
+    DatabaseUnavailable = "database_unavailable", SERVICE_UNAVAILABLE, "The database does not answer",
+        "try again after `Retry-After` seconds; `/health` says when it is back";
     /// Too much to do.
-    Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Too many requests are under way";
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Too many requests are under way",
+        "try again after `Retry-After` seconds";
     /// It took too long.
-    Timeout = "timeout", SERVICE_UNAVAILABLE, "The request took too long";
+    Timeout = "timeout", SERVICE_UNAVAILABLE, "The request took too long",
+        "look whether it was done after all, then try again";
 }
 
 /// A problem, on its way to being an answer.
@@ -114,24 +150,66 @@ impl Problem {
     }
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// What went wrong (RFC 9457). Programs go by `code`.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody<'a> {
+    /// The code as a URI.
+    #[schema(pattern = "^urn:keygate:problem:[a-z_]+$", example = "urn:keygate:problem:not_found")]
     r#type: String,
+    /// The code in words.
+    #[schema(example = "There is no such resource")]
     title: &'static str,
+    /// The answer's HTTP status.
+    #[schema(minimum = 400, maximum = 599, example = 404)]
     status: u16,
+    /// More about this very case.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
+    #[schema(value_type = Code)]
     code: &'static str,
+    /// The request, by its id; the log has it too.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^urn:keygate:request:[0-9a-fA-F-]+$")]
     instance: Option<String>,
+    /// The fields that are wrong, where there are such.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(required = false)]
     errors: &'a [FieldError],
+}
+
+impl PartialSchema for Code {
+    fn schema() -> RefOr<Schema> {
+        let all = Self::ALL.iter().map(|code| {
+            serde_json::json!({
+                "code": code.as_str(),
+                "status": code.status().as_u16(),
+                "title": code.title(),
+                "meaning": code.meaning(),
+                "advice": code.advice(),
+            })
+        });
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("Which problem it is. Codes never change; new ones may come."))
+            .enum_values(Some(Self::ALL.iter().map(|code| code.as_str())))
+            .extensions(Some(
+                ExtensionsBuilder::new().add("x-problems", all.collect::<Vec<_>>()).build(),
+            ))
+            .into()
+    }
+}
+
+impl ToSchema for Code {
+    fn name() -> Cow<'static, str> {
+        "ProblemCode".into()
+    }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.code.status();
-        let body = Body {
+        let body = ProblemBody {
             r#type: format!("urn:keygate:problem:{}", self.code.as_str()),
             title: self.code.title(),
             status: status.as_u16(),
@@ -144,7 +222,7 @@ impl IntoResponse for Problem {
         let mut set = |name: HeaderName, value: &'static str| {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         };
-        set(header::CONTENT_TYPE, "application/problem+json");
+        set(header::CONTENT_TYPE, MEDIA_TYPE);
         set(header::CACHE_CONTROL, "no-store");
         match status {
             StatusCode::UNAUTHORIZED => {

@@ -6,8 +6,13 @@ use jiff::Timestamp;
 use key_policy::KeyId;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
+use utoipa::{
+    PartialSchema,
+    openapi::{ObjectBuilder, Schema, Type},
+};
 
 use super::Key;
+use crate::openapi::text::{Line, NetworkText, Owner, Text};
 
 /// The longest window: every limit starts anew within a month.
 const MAX_WINDOW_SECONDS: u32 = 86_400 * 31;
@@ -20,12 +25,19 @@ const MAX_METADATA_BYTES: usize = 4096;
 /// Each is compared on every request.
 const MAX_ALLOWED_IPS: usize = 100;
 
+// As the API's description has them.
+type NameText = Line<MAX_NAME_CHARS>;
+type DescriptionText = Text<MAX_DESCRIPTION_CHARS>;
+type OwnerText = Owner<MAX_OWNER_CHARS>;
+
 /// What is wrong with a field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct FieldError {
     /// Which one, by its name; parts of it after dots.
+    #[schema(example = "rate_limit.requests")]
     pub field: String,
     /// What was expected.
+    #[schema(example = "must be 1 to 1000000000")]
     pub message: String,
 }
 
@@ -36,22 +48,41 @@ impl FieldError {
 }
 
 /// A key's limit, as asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[schema(as = NewRateLimit)]
 #[serde(deny_unknown_fields)]
 pub struct LimitRequest {
     /// Requests in a window.
+    #[schema(minimum = 1, maximum = 1_000_000_000, example = 1000)]
     pub requests: u32,
-    /// The window's length.
+    /// The window's length in seconds, at most 31 days.
+    #[schema(minimum = 1, maximum = 2_678_400, example = 60)]
     pub window_seconds: u32,
     /// How it counts.
     #[serde(default)]
+    #[schema(schema_with = fixed_window)]
     pub algorithm: Algorithm,
     /// Over what it counts.
     #[serde(default)]
+    #[schema(schema_with = within_envoy)]
     pub reach: Reach,
     /// What it answers when its counts cannot be had.
     #[serde(default)]
     pub on_outage: OnOutage,
+}
+
+/// What this version supports of what the protocol knows.
+fn only(value: &'static str) -> Schema {
+    let values = ObjectBuilder::new().schema_type(Type::String).enum_values(Some([value]));
+    values.default(Some(value.into())).build().into()
+}
+
+fn fixed_window() -> Schema {
+    only("fixed_window")
+}
+
+fn within_envoy() -> Schema {
+    only("envoy")
 }
 
 fn read() -> Scope {
@@ -63,34 +94,42 @@ fn live() -> KeyEnvironment {
 }
 
 /// A key, as asked for.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, utoipa::ToSchema)]
+#[schema(as = NewKey)]
 #[serde(deny_unknown_fields)]
 pub struct NewKeyRequest {
-    /// What its owner calls it.
+    /// What people call it.
+    #[schema(schema_with = NameText::schema)]
     pub name: String,
     /// What it is for.
     #[serde(default)]
+    #[schema(schema_with = DescriptionText::or_null)]
     pub description: Option<String>,
-    /// Who it belongs to.
+    /// Who it belongs to. Sent to the upstream as `x-keygate-owner`.
     #[serde(default)]
+    #[schema(schema_with = OwnerText::or_null)]
     pub owner: Option<String>,
     /// What it may do.
     #[serde(default = "read")]
+    #[schema(default = "read")]
     pub scope: Scope,
     /// Which traffic it is for.
     #[serde(default = "live")]
+    #[schema(default = "live")]
     pub environment: KeyEnvironment,
-    /// Addresses and networks it may be used from.
+    /// Addresses and networks it may be used from; none: from anywhere.
     #[serde(default)]
+    #[schema(value_type = Option<Vec<NetworkText>>, max_items = 100)]
     pub allowed_ips: Option<Vec<String>>,
     /// Its own limit.
     #[serde(default)]
     pub rate_limit: Option<LimitRequest>,
-    /// Whatever is to be kept with it.
+    /// Whatever is to be kept with it: at most 4096 bytes as JSON.
     #[serde(default)]
     pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
-    /// When it ends.
+    /// When it ends; in the future.
     #[serde(default)]
+    #[schema(format = DateTime, example = "2099-01-31T00:00:00Z")]
     pub expires_at: Option<String>,
 }
 

@@ -6,16 +6,23 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Key;
+use crate::openapi::text::{KeyIdText, NetworkText};
 
 /// A key's limit; what is as usual is left out.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = RateLimit)]
 pub struct LimitView {
+    /// Requests in a window.
     requests: u32,
+    /// The window's length in seconds.
     window_seconds: u32,
+    /// `fixed_window` when it is left out.
     #[serde(skip_serializing_if = "is_usual")]
     algorithm: Algorithm,
+    /// `envoy` when it is left out.
     #[serde(skip_serializing_if = "is_usual")]
     reach: Reach,
+    /// `deny` when it is left out.
     #[serde(skip_serializing_if = "is_usual")]
     on_outage: OnOutage,
 }
@@ -32,22 +39,45 @@ impl From<KeyLimit> for LimitView {
 }
 
 /// All that may be shown of a key.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Key)]
 pub struct KeyView {
+    #[schema(value_type = KeyIdText)]
     key_id: String,
+    /// What people call it.
+    #[schema(example = "billing service")]
     name: String,
+    /// What it is for.
+    #[schema(required)]
     description: Option<String>,
+    /// Who it belongs to; sent to the upstream.
+    #[schema(required, example = "team-billing")]
     owner: Option<String>,
     scope: Scope,
     environment: KeyEnvironment,
+    /// False once it is revoked.
     is_active: bool,
+    /// Networks it may be used from; empty: from anywhere.
+    #[schema(value_type = Vec<NetworkText>)]
     allowed_ips: Vec<IpNet>,
+    #[schema(required)]
     rate_limit: Option<LimitView>,
+    /// Whatever its owner keeps with it.
     metadata: serde_json::Map<String, serde_json::Value>,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
+    /// When it ends by itself.
+    #[schema(required, value_type = Option<String>, format = DateTime)]
     expires_at: Option<Timestamp>,
+    /// When it was last used, to within a minute or so.
+    #[schema(required, value_type = Option<String>, format = DateTime)]
     last_used_at: Option<Timestamp>,
+    /// When it was revoked.
+    #[schema(required, value_type = Option<String>, format = DateTime)]
     revoked_at: Option<Timestamp>,
+    /// Why it was revoked.
+    #[schema(required)]
     revoked_reason: Option<String>,
 }
 
@@ -74,11 +104,13 @@ impl From<Key> for KeyView {
 }
 
 /// A key that was just issued: the only view with the key itself in it.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = IssuedKey)]
 pub struct IssuedKeyView<'a> {
     /// What is known about it.
     #[serde(flatten)]
     pub key: KeyView,
-    /// The key.
+    /// The key. It is shown now, and never again.
+    #[schema(min_length = 32, max_length = 256)]
     pub api_key: &'a str,
 }
