@@ -65,7 +65,7 @@ enum Command {
     /// Read the audit log
     #[command(subcommand)]
     Audit(audit::Command),
-    /// Print the description of the admin API (OpenAPI 3.1)
+    /// Print the description of the admin API, OpenAPI 3.1
     Openapi,
     /// Ask the running service whether it is well
     Healthcheck,

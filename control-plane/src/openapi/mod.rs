@@ -1,4 +1,4 @@
-//! The description of the admin API, OpenAPI 3.1, as it is served and checked in.
+//! The description of the admin API, `OpenAPI` 3.1, as it is served and checked in.
 //!
 //! Each endpoint's file holds its own entry (`#[utoipa::path]`), and a route that is added by
 //! `routes!` cannot be without one. What all have in common is filled in here:

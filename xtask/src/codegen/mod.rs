@@ -1,5 +1,6 @@
 //! `cargo xtask codegen`: files that are made from the code, and checked in.
 
+mod api;
 mod markdown;
 mod schema;
 
@@ -45,6 +46,7 @@ pub fn run(check: bool) -> Result<()> {
 
 fn generated() -> Result<Vec<Generated>> {
     let schema = schema::published(gate::config::schema());
+    let description = api::description()?;
     let root = workspace::root();
     Ok(vec![
         Generated {
@@ -55,5 +57,7 @@ fn generated() -> Result<Vec<Generated>> {
             path: root.join("docs/filter-configuration.md"),
             content: markdown::reference(&schema)?,
         },
+        Generated { path: root.join("docs/problems.md"), content: api::problems(&description)? },
+        Generated { path: root.join("docs/openapi.json"), content: description },
     ])
 }

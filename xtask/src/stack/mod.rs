@@ -14,6 +14,7 @@ mod whole;
 pub use control_plane::{ControlPlaneOptions, ControlPlaneProcess, Keygate};
 pub use echo::EchoServer;
 pub use envoy_process::{EnvoyOptions, EnvoyProcess};
+pub(crate) use options::build_keygate;
 pub use options::{
     Binaries, Build, EnvoyEdit, GIVEN_BINARIES, StackOptions, database_url, new_secret,
     try_out_filter_config,

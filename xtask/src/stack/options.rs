@@ -69,7 +69,11 @@ impl Binaries {
     }
 }
 
-fn build_keygate(build: Build) -> Result<PathBuf> {
+/// Builds the control plane, if it is not up to date.
+///
+/// # Errors
+/// When it does not compile.
+pub(crate) fn build_keygate(build: Build) -> Result<PathBuf> {
     progress::step("building the control plane");
     let mut cargo: Command = workspace::cargo();
     cargo.args(["build", "-p", "control-plane", "--bin", "keygate"]);
