@@ -49,6 +49,12 @@ pub const TLS_HANDSHAKES: &str = "keygate_tls_handshakes_total";
 pub const TLS_EXPIRES: &str = "keygate_tls_certificate_expiry_timestamp_seconds";
 /// 1 while a listener's TLS files have changed to something that cannot be used, by `listener`.
 pub const TLS_UNUSABLE: &str = "keygate_tls_files_unusable";
+/// Whether each background task runs (1) or not (0), by `task`.
+pub const TASK_UP: &str = "keygate_task_up";
+/// Background tasks that died and were started again, by `task`.
+pub const TASK_RESTARTS: &str = "keygate_task_restarts_total";
+/// Requests whose handling panicked, by `listener`.
+pub const PANICS: &str = "keygate_http_panics_total";
 
 /// From a tenth of a millisecond, where a remembered key is, to where callers have given up.
 const SECONDS: &[f64] = &[
@@ -90,6 +96,9 @@ fn describe() {
     describe_counter!(AUDIT_DROPPED, "Own audit events that found no room");
     describe_counter!(SHED, "Requests turned away because too many were under way");
     describe_gauge!(CONNECTIONS, "Open connections by listener");
+    describe_gauge!(TASK_UP, "Whether a background task runs (1) or not (0)");
+    describe_counter!(TASK_RESTARTS, "Background tasks that died and were started again");
+    describe_counter!(PANICS, "Requests whose handling panicked");
     describe_counter!(TLS_HANDSHAKES, "TLS handshakes by listener and outcome");
     describe_gauge!(TLS_EXPIRES, "When a listener's certificate ends, by listener");
     describe_gauge!(TLS_UNUSABLE, "1 while a listener's new TLS files cannot be used, by listener");

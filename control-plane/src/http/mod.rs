@@ -2,6 +2,7 @@
 
 pub mod activity;
 pub mod observe;
+mod panics;
 pub mod problem;
 pub mod request_id;
 pub mod server;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{
-    Peer,
+    Peer, panics,
     problem::{Code, Problem},
     request_id,
 };
@@ -62,9 +62,16 @@ pub async fn observe(State(observed): State<Observed>, request: Request, next: N
     let id_header = request_id::value(&id);
     let log = observed.log && !observed.quiet.contains(&route.as_str());
     let run = async {
-        let running = next.run(request);
-        let response = tokio::time::timeout(observed.timeout, running).await;
-        let mut response = response.unwrap_or_else(|_| Problem::new(Code::Timeout).into_response());
+        let running = panics::caught(next.run(request));
+        let code = match tokio::time::timeout(observed.timeout, running).await {
+            Ok(Some(response)) => Ok(response),
+            Ok(None) => {
+                ::metrics::counter!(metrics::PANICS, "listener" => observed.listener).increment(1);
+                Err(Code::Internal)
+            }
+            Err(_) => Err(Code::Timeout),
+        };
+        let mut response = code.unwrap_or_else(|code| Problem::new(code).into_response());
         if let Some(id) = id_header {
             response.headers_mut().insert(request_id::HEADER, id);
         }
@@ -87,4 +94,50 @@ pub async fn observe(State(observed): State<Observed>, request: Request, next: N
             .record(took);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{random::SystemRandom, testing::send};
+    use axum::{Router, body::Body, middleware, routing::get};
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    fn observed() -> Observed {
+        Observed {
+            listener: "test",
+            random: Arc::new(SystemRandom),
+            timeout: Duration::from_secs(5),
+            log: true,
+            quiet: &[],
+            long_polls: &[],
+        }
+    }
+
+    fn call(path: &str) -> Request {
+        Request::builder().uri(path).body(Body::empty()).expect("a request")
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_handler_is_a_problem_for_its_caller_and_for_nobody_else() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let _measured = ::metrics::set_default_local_recorder(&recorder);
+        let broken = || async {
+            tokio::task::yield_now().await;
+            assert_eq!(1, 2, "a bug");
+        };
+        let router = Router::new()
+            .route("/broken", get(broken))
+            .route("/whole", get(|| async { "well" }))
+            .layer(middleware::from_fn_with_state(observed(), observe));
+        for _ in 0..3 {
+            let answer = send(&router, call("/broken")).await;
+            assert_eq!(answer.problem(), (500, "internal_error".to_owned()));
+            assert!(!String::from_utf8_lossy(&answer.body).contains("bug"));
+            assert_eq!(send(&router, call("/whole")).await.body, "well");
+        }
+        let metrics = recorder.handle().render();
+        assert!(metrics.contains("keygate_http_panics_total{listener=\"test\"} 3"), "{metrics}");
+        assert!(metrics.contains("status=\"500\"} 3"), "{metrics}");
+    }
 }

@@ -1,0 +1,119 @@
+//! Putting the service together, and starting its tasks.
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Running, hash_cost, listeners, tasks::Tasks, upkeep};
+use crate::{
+    admin,
+    clock::SystemClock,
+    config::{Config, ServeConfig, Settings},
+    edge,
+    keys::pool::HashPool,
+    open_files,
+    random::SystemRandom,
+    service::{Service, Surroundings},
+    store,
+};
+
+/// Starts the service.
+///
+/// # Errors
+/// When a setting cannot be used, or the database cannot be opened.
+pub(super) async fn start(
+    settings: &Settings,
+    prometheus: PrometheusHandle,
+) -> anyhow::Result<Running> {
+    let open_files = open_files::raise_limit();
+    tracing::info!(open_files, "as many files and connections may be open");
+    let config = Config::new(settings)?;
+    let serving = ServeConfig::new(settings, &config)?;
+    if serving.migrate {
+        let done = store::migrate(&config.database).await?;
+        tracing::info!(database = %config.database, migrations = done, "the database is up to date");
+    }
+    let store = store::open(&config.database).await?;
+
+    let stop = CancellationToken::new();
+    let around = Surroundings {
+        store: Arc::clone(&store),
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
+        hash_threads: HashPool::default_threads(),
+        stop: stop.clone(),
+    };
+    let test_keys = config.test_keys(settings);
+    let service =
+        Arc::new(Service::new(&config, test_keys, serving.edge_token.as_ref(), around).await?);
+    listeners::report_edge_access(&serving);
+    hash_cost::measure(&service.pool, config.iterations).await?;
+
+    let clock = Arc::clone(&service.clock);
+    let admin = listeners::admin(&serving, &clock).await?;
+    let edge = listeners::edge(&serving, &clock).await?;
+    let (admin_address, edge_address) = (admin.address()?, edge.address()?);
+    let mut tasks = Tasks::new(stop.clone());
+    let routers = [admin::router(&service, prometheus.clone()), edge::router(&service)];
+    for (listener, router) in [admin, edge].into_iter().zip(routers) {
+        let (server, tls) = listener.server(router);
+        tasks.spawn(server.name, server.run(stop.clone()));
+        if let Some(tls) = tls {
+            tasks.spawn("TLS files", tls.watch(stop.clone()));
+        }
+    }
+    tasks.spawn_again_and_again("feed watcher", {
+        let (store, stop) = (Arc::clone(&store), stop.clone());
+        move || upkeep::watch_feed(Arc::clone(&store), stop.clone())
+    });
+    tasks.spawn_again_and_again("metrics upkeep", {
+        let stop = stop.clone();
+        move || upkeep::metrics(prometheus.clone(), stop.clone())
+    });
+    let (pool, pool_stop) = (Arc::clone(&service.pool), stop);
+    tasks.spawn("hashing threads", async move {
+        tokio::select! { () = pool.failed() => {}, () = pool_stop.cancelled() => {} }
+    });
+    let writers = start_writers(&service);
+
+    tracing::info!(
+        admin = %admin_address, edge = %edge_address, environment = %config.environment,
+        database = %config.database, test_keys = service.test_keys,
+        version = env!("CARGO_PKG_VERSION"), "keygate is ready"
+    );
+    Ok(Running {
+        service,
+        tasks,
+        writers,
+        #[cfg(test)]
+        admin: admin_address,
+    })
+}
+
+/// Starts what writes. It is told to end when nobody reports any more.
+fn start_writers(service: &Arc<Service>) -> Tasks {
+    let stop = CancellationToken::new();
+    let mut writers = Tasks::new(stop.clone());
+    let own = || (Arc::clone(service), stop.clone());
+    let (it, told) = own();
+    writers.spawn_again_and_again("audit recorder", move || {
+        let (it, told) = (Arc::clone(&it), told.clone());
+        async move { it.recorder.run(told).await }
+    });
+    let (it, told) = own();
+    writers.spawn_again_and_again("last-used writer", move || {
+        let (it, told) = (Arc::clone(&it), told.clone());
+        async move { it.last_used.run(&*it.store, told).await }
+    });
+    let (it, told) = own();
+    writers.spawn_again_and_again("credential upkeep", move || {
+        let (it, told) = (Arc::clone(&it), told.clone());
+        async move { it.verifier.run_upkeep(told).await }
+    });
+    let (it, told) = own();
+    writers.spawn_again_and_again("audit keeper", move || {
+        let (it, told) = (Arc::clone(&it), told.clone());
+        async move { it.audit_keeper.run(told).await }
+    });
+    writers
+}
