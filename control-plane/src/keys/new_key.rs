@@ -12,6 +12,7 @@ use utoipa::{
 };
 
 use super::Key;
+use crate::http::whole;
 use crate::openapi::text::{Line, NetworkText, Owner, Text};
 
 /// The longest window: every limit starts anew within a month.
@@ -53,9 +54,11 @@ impl FieldError {
 #[serde(deny_unknown_fields)]
 pub struct LimitRequest {
     /// Requests in a window.
+    #[serde(deserialize_with = "whole::number")]
     #[schema(minimum = 1, maximum = 1_000_000_000, example = 1000)]
     pub requests: u32,
     /// The window's length in seconds, at most 31 days.
+    #[serde(deserialize_with = "whole::number")]
     #[schema(minimum = 1, maximum = 2_678_400, example = 60)]
     pub window_seconds: u32,
     /// How it counts.

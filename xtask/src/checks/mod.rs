@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that must hold, from a fresh machine on.
 
+mod api;
 mod end_to_end;
 mod lints;
 mod native;
@@ -41,6 +42,7 @@ fn run_step(step: Step) -> Result<()> {
         Step::Codegen => codegen::run(true),
         Step::Native => native::run(),
         Step::Node => node::run(),
+        Step::Api => api::run(),
         Step::Wasm => end_to_end::build_filters(),
         Step::E2e => end_to_end::run(),
     }

@@ -18,6 +18,8 @@ pub enum Step {
     Native,
     /// Tests of the pure crates as WebAssembly, in Node
     Node,
+    /// The admin API, fuzzed by its description
+    Api,
     /// The filter, finished
     Wasm,
     /// End-to-end tests with a real Envoy
@@ -26,8 +28,16 @@ pub enum Step {
 
 impl Step {
     /// All of them: what fails fast comes first.
-    pub const ALL: [Self; 7] =
-        [Self::Fmt, Self::Codegen, Self::Clippy, Self::Native, Self::Node, Self::Wasm, Self::E2e];
+    pub const ALL: [Self; 8] = [
+        Self::Fmt,
+        Self::Codegen,
+        Self::Clippy,
+        Self::Native,
+        Self::Node,
+        Self::Api,
+        Self::Wasm,
+        Self::E2e,
+    ];
 
     /// What it does, in a few words.
     #[must_use]
@@ -38,6 +48,7 @@ impl Step {
             Self::Codegen => "generated files are up to date",
             Self::Native => "tests on this machine",
             Self::Node => "tests of the pure crates as WebAssembly, in Node",
+            Self::Api => "the admin API, fuzzed by its description",
             Self::Wasm => "the filter, finished",
             Self::E2e => "end-to-end tests with a real Envoy",
         }
@@ -52,6 +63,7 @@ impl fmt::Display for Step {
             Self::Codegen => "codegen",
             Self::Native => "native",
             Self::Node => "node",
+            Self::Api => "api",
             Self::Wasm => "wasm",
             Self::E2e => "e2e",
         })
