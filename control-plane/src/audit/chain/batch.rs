@@ -108,6 +108,7 @@ impl ChainHead {
     }
 
     /// The same of rows, which get the places from `first_id` on.
+    #[must_use]
     pub fn seal_rows<'a>(
         &self,
         now_ms: i64,

@@ -14,7 +14,6 @@ use crate::{
     secret_key,
 };
 
-#[expect(clippy::doc_markdown, reason = "clap shows it as it stands")]
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// List entries, newest first

@@ -1,5 +1,6 @@
 //! `keygate audit verify`
 
+use std::fmt::Write as _;
 use std::{io::IsTerminal, str::FromStr};
 
 use super::super::{
@@ -118,15 +119,18 @@ fn text(found: &Verified, trusted_keys: &[String]) -> String {
          It ends with batch {sequence}:{hash}\n"
     );
     if *retired > 0 {
-        text += &format!("Everything up to batch {retired} has been retired, and signed for.\n");
+        let _ =
+            writeln!(text, "Everything up to batch {retired} has been retired, and signed for.");
     }
-    text += &match vouched_for {
-        0 => "No checkpoint vouches for it: someone with the database could have rewritten all of it.\n".to_owned(),
-        batch => format!(
-            "{checkpoints} checkpoints were looked at; they vouch for it up to batch {batch}. \
-             {rows_since} rows are newer.\n"
-        ),
-    };
+    if *vouched_for == 0 {
+        text += "No checkpoint vouches for it: someone with the database could have rewritten all of it.\n";
+    } else {
+        let _ = writeln!(
+            text,
+            "{checkpoints} checkpoints were looked at; they vouch for it up to batch {vouched_for}. \
+             {rows_since} rows are newer."
+        );
+    }
     if trusted_keys.is_empty() {
         text += "No key was given to believe: checkpoints were held against the keys that stand \
                  beside them in the database. Give one with --public-key.\n";
