@@ -12,10 +12,10 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::{Answer, Request, eventually, fresh_address, within};
-use xtask::stack::{EchoServer, free_port};
+use xtask::stack::{EchoServer, GIVEN_BINARIES, free_port};
 use xtask::workspace;
 
-/// The first start builds the control plane and the filter.
+/// Run alone, the first start builds the control plane and the filter.
 const BUILD_AND_START: Duration = Duration::from_secs(15 * 60);
 
 /// The `cargo xtask` program.
@@ -46,7 +46,8 @@ impl Up {
         let mut command = Command::new(xtask());
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
-            let of_tool = ["KEYGATE_CACHE", "KEYGATE_ENVOY", "KEYGATE_WASM_TOOLCHAIN"];
+            let of_tool =
+                ["KEYGATE_CACHE", "KEYGATE_ENVOY", "KEYGATE_WASM_TOOLCHAIN", GIVEN_BINARIES];
             if name.starts_with("KEYGATE_") && !of_tool.contains(&name.as_ref()) {
                 command.env_remove(name.as_ref());
             }
