@@ -6,6 +6,7 @@ mod body;
 pub mod create_key;
 pub mod get_key;
 pub mod list_keys;
+mod ndjson;
 mod path;
 mod query;
 pub mod revoke_key;

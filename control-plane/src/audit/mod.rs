@@ -2,6 +2,8 @@
 
 pub mod chain;
 pub mod keeper;
+pub mod pages;
+pub mod read;
 pub mod recorder;
 pub mod signer;
 pub mod verify;

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use utoipa::{
     PartialSchema, ToSchema,
-    openapi::{ObjectBuilder, RefOr, Schema, SchemaFormat, Type, schema::SchemaType},
+    openapi::{
+        ObjectBuilder, RefOr, Schema, SchemaFormat, Type, schema::AnyOfBuilder, schema::SchemaType,
+    },
 };
 
 /// No control characters, and not only spaces.
@@ -69,6 +71,35 @@ impl ToSchema for CursorText {
         "Cursor".into()
     }
 }
+
+/// The longest word, in characters.
+pub(crate) const MAX_WORD_CHARS: usize = 64;
+
+/// A name that is compared and nothing else.
+pub(crate) struct WordText;
+
+impl PartialSchema for WordText {
+    fn schema() -> RefOr<Schema> {
+        string("^[!-~]+$", MAX_WORD_CHARS).into()
+    }
+}
+
+impl ToSchema for WordText {}
+
+/// An address.
+pub(crate) struct AddressText;
+
+impl PartialSchema for AddressText {
+    fn schema() -> RefOr<Schema> {
+        let of = |format: &str| {
+            let text = ObjectBuilder::new().schema_type(Type::String);
+            text.format(Some(SchemaFormat::Custom(format.to_owned())))
+        };
+        AnyOfBuilder::new().item(of("ipv4")).item(of("ipv6")).into()
+    }
+}
+
+impl ToSchema for AddressText {}
 
 /// A key's public name.
 pub(crate) struct KeyIdText;

@@ -289,7 +289,8 @@ pub(crate) async fn the_audit_log_is_read_newest_first_and_by_filter(store: Arc<
     );
     assert!(all.is_sorted_by(|one, other| one.0 > other.0));
 
-    let by = |event, key_id, before| AuditFilter { event, key_id, before };
+    let by =
+        |event, key_id, before| AuditFilter { event, key_id, before, ..AuditFilter::default() };
     assert_eq!(read(by(Some(EventKind::IpDenied), None, None), 10).await.len(), 2);
     assert_eq!(read(by(None, Some(key_id(1)), None), 10).await, [all[2].clone()]);
     assert_eq!(
@@ -300,6 +301,22 @@ pub(crate) async fn the_audit_log_is_read_newest_first_and_by_filter(store: Arc<
     assert_eq!(read(by(Some(EventKind::RateLimited), None, None), 10).await, []);
     let rows = store.audit_rows(&AuditFilter::default(), 1).await.expect("rows");
     assert_eq!(rows[0].source, OWN_SOURCE);
+
+    store.append_batch("f", 1, at(9), &[bare]).await.expect("written");
+    let none = AuditFilter::default();
+    for (filter, count) in [
+        (AuditFilter { client_ip: full.event.client_ip, ..none.clone() }, 1),
+        (AuditFilter { client_ip: "192.0.2.9".parse().ok(), ..none.clone() }, 0),
+        (AuditFilter { actor: Some("cli".to_owned()), ..none.clone() }, 2),
+        (AuditFilter { source: Some("f".to_owned()), ..none.clone() }, 1),
+        (AuditFilter { since: Some(at(3)), ..none.clone() }, 2),
+        (AuditFilter { until: Some(at(3)), ..none.clone() }, 2),
+        (AuditFilter { since: Some(at(1)), until: Some(at(3)), ..none.clone() }, 0),
+        (AuditFilter { since: Some(at(0)), until: Some(at(4)), ..none.clone() }, 4),
+        (AuditFilter { since: Some(at(3)), source: Some("f".to_owned()), ..none }, 1),
+    ] {
+        assert_eq!(read(filter.clone(), 10).await.len(), count, "{filter:?}");
+    }
 }
 
 pub(crate) async fn a_batch_is_stored_exactly_once(store: Arc<dyn Store>) {

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use edge_protocol::{Change, EventKind, Position};
 use jiff::Timestamp;
 use key_policy::KeyId;
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 use tokio::sync::watch;
 
 use crate::{
@@ -119,8 +119,30 @@ pub struct AuditFilter {
     pub event: Option<EventKind>,
     /// Only about this key.
     pub key_id: Option<KeyId>,
+    /// Only of this client.
+    pub client_ip: Option<IpAddr>,
+    /// Only what this administrator did.
+    pub actor: Option<String>,
+    /// Only what was reported by this filter, or by the control plane itself.
+    pub source: Option<String>,
+    /// Only what happened at this time or later.
+    pub since: Option<Timestamp>,
+    /// Only what happened before this time.
+    pub until: Option<Timestamp>,
     /// Only rows with a smaller id than this.
     pub before: Option<i64>,
+    /// The first and the last row of that time, when they have been looked for already: who reads
+    /// many pages need not look for each. See [`AuditStore::audit_bounds`].
+    pub within: Option<IdRange>,
+}
+
+/// Rows from one id to another, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdRange {
+    /// The first.
+    pub first: i64,
+    /// The last; before the first, when there are none.
+    pub last: i64,
 }
 
 /// What came of a batch.
@@ -146,6 +168,9 @@ pub trait AuditStore: Send + Sync {
         at: Timestamp,
         entries: &[AuditEntry],
     ) -> Result<BatchOutcome, StoreError>;
+
+    /// Where the rows of the filter's time are; none, when it asks for no time.
+    async fn audit_bounds(&self, filter: &AuditFilter) -> Result<Option<IdRange>, StoreError>;
 
     /// Rows, newest first.
     async fn audit_rows(

@@ -70,3 +70,53 @@ fn a_service_signs_when_it_ends_with_its_own_key_or_the_configured_one() {
     assert!(signed.output.contains(&configured), "another key signs anew: {signed:?}");
     assert_eq!(it.run(&["audit", "verify"]).code, 0);
 }
+
+#[test]
+fn an_export_with_its_chain_is_looked_through_without_the_database() {
+    let it = Keygate::migrated();
+    for _ in 0..3 {
+        it.make_key(&[]);
+    }
+    let known = anchor(&it.run(&["audit", "checkpoint"]).output);
+    let exported = it.run(&["audit", "export", "--chain", "--output", "log.ndjson"]);
+    assert_eq!((exported.code, exported.output.as_str()), (0, ""), "{exported:?}");
+    assert_eq!(it.run(&["audit", "export", "--output", "log.ndjson"]).code, 1, "it is there");
+    let file = it.folder().join("log.ndjson");
+    let whole = std::fs::read_to_string(&file).expect("an export");
+    std::fs::remove_file(it.folder().join("keygate.db")).expect("removed");
+    let verify =
+        || it.run(&["audit", "verify", "--json", "--file", "log.ndjson", "--checkpoint", &known]);
+    let found = verify().json();
+    assert_eq!((&found["found"]["rows"], &found["found"]["checkpoints"]), (&3.into(), &1.into()));
+
+    let lines: Vec<_> = whole.lines().collect();
+    for (text, fault) in [
+        (whole.replacen("scope=read", "scope=none", 1), "row_edited"),
+        (whole.replacen("\"database_id\":\"", "\"database_id\":\"0", 1), "batch_edited"),
+        (lines[..lines.len() - 1].join("\n"), "unreadable"),
+        (lines[..lines.len() - 2].join("\n"), "unreadable"),
+        ([&lines[..2], &lines[3..]].concat().join("\n"), "row_missing"),
+        (format!("{whole}{{}}"), "unreadable"),
+    ] {
+        std::fs::write(&file, text).expect("written");
+        let broken = verify();
+        assert_eq!((broken.code, &broken.json()["fault"]), (1, &fault.into()), "{broken:?}");
+    }
+}
+
+#[test]
+fn entries_are_exported_by_filter_an_entry_a_line() {
+    let it = Keygate::migrated();
+    let (id, _) = it.make_key(&[]);
+    it.make_key(&[]);
+    let lines = |arguments: &[&str]| {
+        let said = it.run(&[&["audit", "export"], arguments].concat());
+        assert_eq!(said.code, 0, "{said:?}");
+        said.output.lines().count()
+    };
+    assert_eq!(lines(&[]), 2);
+    assert_eq!(lines(&["--key-id", &id]), 1);
+    assert_eq!(lines(&["--actor", "cli", "--since", "2020-01-01T00:00:00Z"]), 2);
+    assert_eq!(lines(&["--until", "2020-01-01T00:00:00Z"]), 0);
+    assert_eq!(it.run(&["audit", "export", "--chain", "--actor", "cli"]).code, 2);
+}

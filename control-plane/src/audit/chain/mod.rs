@@ -9,6 +9,7 @@ pub mod check;
 pub mod checkpoint;
 pub mod fault;
 mod hex_text;
+pub mod line;
 pub mod row;
 
 #[cfg(test)]

@@ -1,25 +1,19 @@
 //! `keygate audit list`
 
-use edge_protocol::EventKind;
-use key_policy::KeyId;
-use std::str::FromStr;
-
-use super::super::{
-    offline,
-    output::{answer, answer_json},
-    table,
+use super::{
+    super::{
+        offline,
+        output::{answer, answer_json},
+        table,
+    },
+    filter::Filter,
 };
-use crate::{audit::AuditView, config::Settings, store::AuditFilter};
+use crate::{audit::AuditView, config::Settings};
 
-#[expect(clippy::doc_markdown, reason = "clap shows it as it stands")]
 #[derive(clap::Args)]
 pub(in super::super) struct Arguments {
-    /// Only this event, such as INVALID_KEY
-    #[arg(long, value_parser = EventKind::from_str)]
-    event: Option<EventKind>,
-    /// Only entries about this key
-    #[arg(long)]
-    key_id: Option<KeyId>,
+    #[command(flatten)]
+    filter: Filter,
     /// At most so many
     #[arg(long, default_value_t = 50)]
     limit: u32,
@@ -29,10 +23,9 @@ pub(in super::super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments, settings: &Settings) -> anyhow::Result<()> {
-    let Arguments { event, key_id, limit, json } = arguments;
+    let Arguments { filter, limit, json } = arguments;
     let (_, store) = offline::open(settings).await?;
-    let filter = AuditFilter { event, key_id, before: None };
-    let rows = store.audit_rows(&filter, limit).await?;
+    let rows = store.audit_rows(&filter.into(), limit).await?;
     let views: Vec<_> = rows.into_iter().map(AuditView::from).collect();
     if json {
         return answer_json(&views);

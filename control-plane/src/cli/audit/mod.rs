@@ -1,5 +1,7 @@
 //! `keygate audit …`
 
+mod export;
+mod filter;
 mod list;
 mod verify;
 
@@ -18,6 +20,8 @@ use crate::{
 pub(super) enum Command {
     /// List entries, newest first
     List(list::Arguments),
+    /// Write entries as one JSON object a line
+    Export(export::Arguments),
     /// Look through the whole log, and name the first row that is not as it was written; exit code
     /// 1 then
     Verify(verify::Arguments),
@@ -30,6 +34,7 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
     match command {
         Command::List(arguments) => list::run(arguments, settings).await,
+        Command::Export(arguments) => export::run(arguments, settings).await,
         Command::Verify(arguments) => verify::run(arguments, settings).await,
         Command::Checkpoint => checkpoint(settings).await,
         Command::PublicKey => public_key(settings).await,

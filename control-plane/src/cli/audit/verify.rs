@@ -1,7 +1,12 @@
 //! `keygate audit verify`
 
-use std::fmt::Write as _;
-use std::{io::IsTerminal, str::FromStr};
+use std::{
+    fmt::Write as _,
+    fs::File,
+    io::{BufRead, BufReader, IsTerminal},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use super::super::{
     offline,
@@ -13,11 +18,13 @@ use crate::{
             ChainHash,
             check::{Trust, Verified},
             checkpoint::PublicKey,
+            fault::Fault,
+            line::{Line, LineCheck},
         },
         signer::configured_keys,
         verify::{Scope, verify},
     },
-    config::Settings,
+    config::{Config, Settings},
 };
 
 /// Rows between two words of progress.
@@ -34,6 +41,9 @@ pub(in super::super) struct Arguments {
     /// times
     #[arg(long, value_name = "SEQ:HASH")]
     checkpoint: Vec<Anchor>,
+    /// An export with its chain (`audit export --chain`) in the place of the database
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -59,7 +69,7 @@ struct Report<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     found: Option<&'a Verified>,
     #[serde(flatten)]
-    fault: Option<&'a crate::audit::chain::fault::Fault>,
+    fault: Option<&'a Fault>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
     /// Empty: any key was believed.
@@ -67,7 +77,7 @@ struct Report<'a> {
 }
 
 pub(super) async fn run(arguments: Arguments, settings: &Settings) -> anyhow::Result<()> {
-    let (config, store) = offline::open(settings).await?;
+    let config = Config::new(settings)?;
     let mut keys = arguments.public_key;
     if keys.is_empty() {
         keys = configured_keys(&config);
@@ -85,7 +95,13 @@ pub(super) async fn run(arguments: Arguments, settings: &Settings) -> anyhow::Re
             eprintln!("{rows} rows …");
         }
     };
-    let result = verify(&*store, &scope, &mut progress).await?;
+    let result = match &arguments.file {
+        Some(path) => verify_file(path, &scope, &mut progress)?,
+        None => {
+            let (_, store) = offline::open(settings).await?;
+            verify(&*store, &scope, &mut progress).await?
+        }
+    };
     if arguments.json {
         answer_json(&Report {
             whole: result.is_ok(),
@@ -100,6 +116,30 @@ pub(super) async fn run(arguments: Arguments, settings: &Settings) -> anyhow::Re
         answer(&text(&found, &trusted_keys))?;
     }
     Ok(())
+}
+
+/// Looks through an export.
+fn verify_file(
+    path: &Path,
+    scope: &Scope,
+    progress: &mut dyn FnMut(u64),
+) -> anyhow::Result<Result<Verified, Fault>> {
+    let file = File::open(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    let mut check = LineCheck::new(scope.trust.clone(), scope.anchors.clone());
+    for (number, text) in (1_u64..).zip(BufReader::new(file).lines()) {
+        let line: Line = match serde_json::from_str(&text?) {
+            Ok(line) => line,
+            Err(error) => {
+                let place = format!("line {number} of {}", path.display());
+                return Ok(Err(Fault::Unreadable { place, problem: error.to_string() }));
+            }
+        };
+        if let Err(fault) = check.line(&line) {
+            return Ok(Err(fault));
+        }
+        progress(check.rows());
+    }
+    Ok(check.finish())
 }
 
 fn text(found: &Verified, trusted_keys: &[String]) -> String {

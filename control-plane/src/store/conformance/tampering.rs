@@ -63,6 +63,7 @@ macro_rules! suite {
             what_is_retired_goes_and_the_rest_still_verifies,
             nothing_is_retired_that_was_tampered_with,
             writers_at_the_same_time_make_one_chain,
+            events_come_in_faster_than_filters_send_them,
         );
     };
     (@ $fresh:path: $($name:ident),+ $(,)?) => {
@@ -463,4 +464,39 @@ pub(crate) async fn writers_at_the_same_time_make_one_chain(
     tasks.join_all().await;
     let found = look(&store, None).await.expect("whole");
     assert_eq!((found.batches, found.rows), (80, 160));
+}
+
+/// What a fleet of filters may send, in events a second. Far less than what is reached: a machine
+/// under load must not fail.
+const ENOUGH_A_SECOND: f64 = 1000.0;
+
+#[expect(clippy::disallowed_methods, reason = "this measures real time")]
+pub(crate) async fn events_come_in_faster_than_filters_send_them(
+    store: Arc<dyn Store>,
+    _: &dyn Attacker,
+) {
+    const BATCHES: u64 = 200;
+    let entry = || {
+        let mut entry =
+            AuditEntry::of(EventKind::RateLimited, at(0), "limit=x count=100 window=60");
+        entry.event.key_hash = Some("0123456789abcdef".to_owned());
+        entry.event.key_id = Some("0123456789abcdef".to_owned());
+        entry.event.client_ip = Some("192.0.2.1".parse().expect("an address"));
+        entry
+    };
+    let entries: Vec<_> = std::iter::repeat_with(entry).take(256).collect();
+    let rate = |started: std::time::Instant| {
+        let events = u32::try_from(256 * BATCHES).expect("small");
+        f64::from(events) / started.elapsed().as_secs_f64()
+    };
+    let started = std::time::Instant::now();
+    for batch in 1..=BATCHES {
+        store.append_batch("filter", batch, at(0), &entries).await.expect("written");
+    }
+    let written = rate(started);
+    let started = std::time::Instant::now();
+    assert_eq!(look(&store, None).await.expect("whole").rows, 256 * BATCHES);
+    let verified = rate(started);
+    println!("events a second: {written:.0} written, {verified:.0} looked through");
+    assert!(written > ENOUGH_A_SECOND, "{written:.0} events a second");
 }

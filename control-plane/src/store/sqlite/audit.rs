@@ -1,9 +1,9 @@
 //! The audit log on `SQLite`.
 
 use async_trait::async_trait;
-use edge_protocol::{Event, EventKind};
+use edge_protocol::Event;
 use jiff::Timestamp;
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     SqliteStore, StoreError, chain,
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     audit::{AuditEntry, AuditRow, OWN_SOURCE, chain::row::ChainedRow},
-    store::{AuditFilter, AuditStore, BatchOutcome},
+    store::{AuditFilter, AuditStore, BatchOutcome, IdRange},
 };
 
 /// Adds the control plane's own entries, in order, as one batch of the chain. They are recorded
@@ -131,34 +131,62 @@ impl AuditStore for SqliteStore {
         self.noted(self.try_append_batch(source, batch, at, entries).await)
     }
 
+    async fn audit_bounds(&self, filter: &AuditFilter) -> Result<Option<IdRange>, StoreError> {
+        if filter.since.is_none() && filter.until.is_none() {
+            return Ok(None);
+        }
+        let millis = |time: Option<Timestamp>, or| time.map_or(or, Timestamp::as_millisecond);
+        let (first, last) = sqlx::query_as(
+            "SELECT coalesce(min(id), 1), coalesce(max(id), 0)
+             FROM api_key_audit_log INDEXED BY api_key_audit_log_by_time
+             WHERE at_ms >= ? AND at_ms < ?",
+        )
+        .bind(millis(filter.since, i64::MIN))
+        .bind(millis(filter.until, i64::MAX))
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(Some(IdRange { first, last }))
+    }
+
     async fn audit_rows(
         &self,
         filter: &AuditFilter,
         limit: u32,
     ) -> Result<Vec<AuditRow>, StoreError> {
-        let before = filter.before.unwrap_or(i64::MAX);
-        let event = filter.event.map(EventKind::as_str);
-        let key_id = filter.key_id.map(|key_id| key_id.to_string());
-        // A statement for each shape: `? IS NULL OR event = ?` would keep the planner from the
-        // indexes.
-        macro_rules! select {
-            ($condition:literal) => {
-                sqlx::query(concat!(
-                    "SELECT * FROM api_key_audit_log WHERE id < ?",
-                    $condition,
-                    " ORDER BY id DESC LIMIT ?"
-                ))
-                .bind(before)
-            };
-        }
-        let query = match (event, key_id) {
-            (None, None) => select!(""),
-            (Some(event), None) => select!(" AND event = ?").bind(event),
-            (None, Some(key_id)) => select!(" AND key_id = ?").bind(key_id),
-            (Some(event), Some(key_id)) => {
-                select!(" AND event = ? AND key_id = ?").bind(event).bind(key_id)
-            }
+        let within = match filter.within {
+            Some(within) => Some(within),
+            None => self.audit_bounds(filter).await?,
         };
-        query.bind(limit).fetch_all(&self.readers).await?.iter().map(read).collect()
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM api_key_audit_log WHERE id < ");
+        query.push_bind(filter.before.unwrap_or(i64::MAX));
+        if let Some(IdRange { first, last }) = within {
+            query.push(" AND id BETWEEN ").push_bind(first).push(" AND ").push_bind(last);
+        }
+        // Only the conditions that there are: `? IS NULL OR event = ?` would keep the planner from
+        // the indexes.
+        if let Some(event) = filter.event {
+            query.push(" AND event = ").push_bind(event.as_str());
+        }
+        if let Some(key_id) = filter.key_id {
+            query.push(" AND key_id = ").push_bind(key_id.to_string());
+        }
+        if let Some(client_ip) = filter.client_ip {
+            query.push(" AND client_ip = ").push_bind(client_ip.to_string());
+        }
+        if let Some(actor) = &filter.actor {
+            query.push(" AND actor = ").push_bind(actor.as_str());
+        }
+        if let Some(source) = &filter.source {
+            query.push(" AND source = ").push_bind(source.as_str());
+        }
+        // With a sign, so that the index of times is left alone: the order is that of ids.
+        if let Some(since) = filter.since {
+            query.push(" AND +at_ms >= ").push_bind(since.as_millisecond());
+        }
+        if let Some(until) = filter.until {
+            query.push(" AND +at_ms < ").push_bind(until.as_millisecond());
+        }
+        query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+        query.build().fetch_all(&self.readers).await?.iter().map(read).collect()
     }
 }
