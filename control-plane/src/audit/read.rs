@@ -86,17 +86,15 @@ impl<'a> ChainReader<'a> {
         if self.batches.is_empty() {
             self.batches = self.store.chain_batches(self.sequence, BATCHES).await?.into();
         }
-        match self.batches.pop_front().filter(|batch| batch.sequence <= self.head.sequence) {
-            Some(batch) => {
-                self.sequence = batch.sequence;
-                self.open = Some((batch.sequence, batch.last_id));
-                self.ready.push_back(Line::Batch(batch));
-            }
-            None => {
-                self.read_checkpoints(u64::MAX).await?;
-                self.ready.push_back(Line::End(self.head.clone()));
-                self.ended = true;
-            }
+        let next = self.batches.pop_front().filter(|batch| batch.sequence <= self.head.sequence);
+        if let Some(batch) = next {
+            self.sequence = batch.sequence;
+            self.open = Some((batch.sequence, batch.last_id));
+            self.ready.push_back(Line::Batch(batch));
+        } else {
+            self.read_checkpoints(u64::MAX).await?;
+            self.ready.push_back(Line::End(self.head.clone()));
+            self.ended = true;
         }
         Ok(())
     }

@@ -95,12 +95,11 @@ pub(super) async fn run(arguments: Arguments, settings: &Settings) -> anyhow::Re
             eprintln!("{rows} rows …");
         }
     };
-    let result = match &arguments.file {
-        Some(path) => verify_file(path, &scope, &mut progress)?,
-        None => {
-            let (_, store) = offline::open(settings).await?;
-            verify(&*store, &scope, &mut progress).await?
-        }
+    let result = if let Some(path) = &arguments.file {
+        verify_file(path, &scope, &mut progress)?
+    } else {
+        let (_, store) = offline::open(settings).await?;
+        verify(&*store, &scope, &mut progress).await?
     };
     if arguments.json {
         answer_json(&Report {
