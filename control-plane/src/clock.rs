@@ -27,6 +27,13 @@ pub fn unix_ms(time: Timestamp) -> u64 {
     u64::try_from(time.as_millisecond()).unwrap_or(0)
 }
 
+/// The time that so many milliseconds since the Unix epoch are; the epoch, if it is none.
+#[must_use]
+pub fn from_unix_ms(millis: u64) -> Timestamp {
+    let millis = i64::try_from(millis).ok();
+    millis.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or_default()
+}
+
 #[cfg(test)]
 pub(crate) mod testing {
     use super::{Clock, Timestamp};

@@ -33,8 +33,9 @@ pub const EVENT_BATCHES: &str = "keygate_edge_event_batches_total";
 pub const AUDIT_DROPPED: &str = "keygate_audit_events_dropped_total";
 /// Checkpoints of the audit log, by `reason`.
 pub const AUDIT_CHECKPOINTS: &str = "keygate_audit_checkpoints_total";
-/// When this process made the last one, in seconds since the Unix epoch.
-pub const AUDIT_CHECKPOINT_TIME: &str = "keygate_audit_last_checkpoint_timestamp_seconds";
+/// Until when everything in the audit log is signed for, in seconds since the Unix epoch. A log
+/// without news stays signed for.
+pub const AUDIT_VOUCHED_FOR: &str = "keygate_audit_vouched_for_timestamp_seconds";
 /// Audit rows that were deleted because they were older than they are kept.
 pub const AUDIT_RETIRED: &str = "keygate_audit_rows_retired_total";
 /// Times that old audit rows could not be retired.
@@ -71,7 +72,21 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".to_owned()), SECONDS)?
         .install_recorder()?;
     describe();
+    begin();
     Ok(handle)
+}
+
+/// Counts that alerts look at begin at zero, or the first increase would be none: a series that is
+/// born with a value has not risen.
+fn begin() {
+    for name in [AUDIT_DROPPED, AUDIT_RETIRE_FAILURES] {
+        metrics::counter!(name).increment(0);
+    }
+    for listener in ["admin", "edge"] {
+        for name in [SHED, PANICS] {
+            metrics::counter!(name, "listener" => listener).increment(0);
+        }
+    }
 }
 
 fn describe() {
@@ -90,7 +105,7 @@ fn describe() {
     describe_counter!(EVENTS_INGESTED, "Audit events taken in from filters");
     describe_counter!(EVENT_BATCHES, "Batches of audit events by outcome");
     describe_counter!(AUDIT_CHECKPOINTS, "Checkpoints of the audit log by reason");
-    describe_gauge!(AUDIT_CHECKPOINT_TIME, "When this process made the last checkpoint");
+    describe_gauge!(AUDIT_VOUCHED_FOR, "Until when everything in the audit log is signed for");
     describe_counter!(AUDIT_RETIRED, "Audit rows deleted for their age");
     describe_counter!(AUDIT_RETIRE_FAILURES, "Times that old audit rows could not be retired");
     describe_counter!(AUDIT_DROPPED, "Own audit events that found no room");

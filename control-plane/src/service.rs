@@ -10,7 +10,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use crate::{
-    audit::{AuditEntry, keeper::Keeper, recorder::Recorder, signer::AuditSigner},
+    audit::{
+        AuditEntry,
+        keeper::Keeper,
+        recorder::Recorder,
+        signer::{AuditSigner, configured_keys},
+    },
     clock::Clock,
     config::{Config, TestKeys},
     keys::{issue::Issuer, last_used::LastUsed, pool::HashPool, verify::Verifier},
@@ -132,7 +137,8 @@ impl Service {
         around: Surroundings,
     ) -> Result<Self, ServiceError> {
         let Surroundings { store, clock, random, hash_threads, stop } = around;
-        let secrets = secret_key::load(config, &*store, &*clock, &*random).await?;
+        let secrets = secret_key::load(config, &*store, &*random).await?;
+        secret_key::rotate(&secrets, &*store, &*clock).await?;
         let pool = Arc::new(HashPool::start(hash_threads)?);
         if test_keys == TestKeys::RefusedInProduction {
             report_test_keys(&*store, &*clock).await?;
@@ -154,7 +160,7 @@ impl Service {
             issuer: Issuer {
                 store: Arc::clone(&store),
                 policy,
-                lookup: secrets.current.lookup.clone(),
+                secret: secrets.current.clone(),
                 iterations: config.iterations,
                 pool: Arc::clone(&pool),
                 clock: Arc::clone(&clock),
@@ -165,6 +171,7 @@ impl Service {
                 Arc::clone(&store),
                 Arc::clone(&clock),
                 AuditSigner::new(config, &secrets),
+                configured_keys(config),
                 config.audit.clone(),
             ),
             last_used: LastUsed::default(),

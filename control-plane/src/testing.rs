@@ -63,7 +63,6 @@ pub(crate) fn config(database: &Database, environment: Deployment) -> Config {
         secret_key: Some(SecretKey::from_random([0x5c; 32])),
         previous_secret_key: None,
         iterations: Iterations::default(),
-        require_totp: false,
         audit: AuditConfig::default(),
         policy: key_policy::Policy::default(),
     }

@@ -36,9 +36,6 @@ pub(crate) struct Own<'key> {
 }
 
 impl<'key> Own<'key> {
-    /// What follows the secret: the checksum.
-    pub(crate) const AFTER_SECRET: usize = checksum::LENGTH;
-
     /// The length of every own key with this prefix.
     pub(crate) const fn length(prefix: &Prefix) -> usize {
         prefix.length() + "_live".len() + TAIL_LENGTH

@@ -6,9 +6,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     chain::{
-        batch::Batch,
-        check::{Anchors, Trust},
-        checkpoint::{Checkpoint, Reason, Statement},
+        batch::ChainHead,
+        check::{Anchors, ChainCheck, Trust},
+        checkpoint::{Checkpoint, PublicKey, Reason, Statement},
         fault::Fault,
     },
     signer::AuditSigner,
@@ -28,6 +28,8 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// How often it is looked whether there is something to retire.
 const RETIRE_EVERY: Duration = Duration::from_hours(1);
+/// By how much the clocks of control planes may differ without a word, in milliseconds.
+const CLOCKS_AGREE_MS: i64 = 60_000;
 
 /// Why nothing was retired.
 #[derive(Debug, thiserror::Error)]
@@ -46,21 +48,23 @@ pub struct Keeper {
     clock: Arc<dyn Clock>,
     signer: AuditSigner,
     config: AuditConfig,
-    /// Whose checkpoints are believed when old rows are looked through before they go.
-    trust: Trust,
+    /// Whose checkpoints are believed: our own key, and those that have signed before.
+    trusted: Vec<PublicKey>,
 }
 
 impl Keeper {
-    /// A keeper with nothing to do yet.
+    /// A keeper with nothing to do yet. Beside the signer's own key it believes `others`.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         signer: AuditSigner,
+        others: Vec<PublicKey>,
         config: AuditConfig,
     ) -> Self {
-        // Which keys have signed before is not known here; that it was a key is all we can ask.
-        Self { store, clock, signer, config, trust: Trust::Anyone }
+        let mut trusted = others;
+        trusted.push(signer.public_key());
+        Self { store, clock, signer, config, trusted }
     }
 
     /// Signs and stores where the log stands, and writes it to the log stream. None, when there
@@ -71,24 +75,45 @@ impl Keeper {
     pub async fn checkpoint(&self, reason: Reason) -> Result<Option<Checkpoint>, StoreError> {
         let last = self.store.last_checkpoint().await?;
         let head = self.store.chain_head().await?;
-        let told = last.as_ref().is_some_and(|last| {
-            last.statement.sequence == head.sequence
-                && last.statement.hash == head.hash
-                && last.public_key == self.signer.public_key()
-        });
-        if told || head.sequence == 0 {
+        if self.is_vouched_for(&head, last.as_ref()) {
             return Ok(None);
         }
-        let statement = Statement {
+        self.sign_end(reason, head, last.as_ref()).await
+    }
+
+    async fn sign_end(
+        &self,
+        reason: Reason,
+        head: ChainHead,
+        last: Option<&Checkpoint>,
+    ) -> Result<Option<Checkpoint>, StoreError> {
+        self.publish(Statement {
             database_id: head.database_id,
-            number: 1 + last.map_or(0, |last| last.statement.number),
+            number: next_number(last),
             sequence: head.sequence,
             last_id: head.last_id,
             hash: head.hash,
             at_ms: self.clock.now().as_millisecond(),
             reason,
-        };
-        self.publish(statement).await
+        })
+        .await
+    }
+
+    /// Whether this process has signed it, or would have: anyone can put a row into the database.
+    fn is_own(&self, checkpoint: &Checkpoint, head: &ChainHead) -> bool {
+        checkpoint.public_key == self.signer.public_key()
+            && checkpoint.statement.database_id == head.database_id
+            && checkpoint.is_signed()
+    }
+
+    /// Whether our own signature stands under the chain's end, or there is nothing to sign.
+    fn is_vouched_for(&self, head: &ChainHead, last: Option<&Checkpoint>) -> bool {
+        head.sequence == 0
+            || last.is_some_and(|last| {
+                last.statement.sequence == head.sequence
+                    && last.statement.hash == head.hash
+                    && self.is_own(last, head)
+            })
     }
 
     async fn publish(&self, statement: Statement) -> Result<Option<Checkpoint>, StoreError> {
@@ -97,31 +122,39 @@ impl Keeper {
             CheckpointOutcome::NumberTaken => Ok(None),
             CheckpointOutcome::Stored => {
                 tracing::info!(target: "keygate::audit", "{checkpoint}");
-                let Statement { at_ms, reason, .. } = &checkpoint.statement;
-                #[expect(clippy::cast_precision_loss, reason = "exact until the year 287396")]
-                ::metrics::gauge!(metrics::AUDIT_CHECKPOINT_TIME).set(*at_ms as f64 / 1000.0);
-                ::metrics::counter!(metrics::AUDIT_CHECKPOINTS, "reason" => reason.as_str())
-                    .increment(1);
+                let reason = checkpoint.statement.reason.as_str();
+                ::metrics::counter!(metrics::AUDIT_CHECKPOINTS, "reason" => reason).increment(1);
                 Ok(Some(checkpoint))
             }
         }
     }
 
-    /// Makes a checkpoint if the last one is too old, or was signed with another key.
-    async fn checkpoint_if_due(&self) -> Result<(), StoreError> {
+    /// Makes a checkpoint if there is news and the last one is too old, or not our own; and shows
+    /// until when everything is signed for.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn checkpoint_if_due(&self) -> Result<(), StoreError> {
         let last = self.store.last_checkpoint().await?;
-        let every = i64::try_from(self.config.checkpoint_every.as_millis()).unwrap_or(i64::MAX);
+        let head = self.store.chain_head().await?;
         let now = self.clock.now().as_millisecond();
-        let is_due = last.is_none_or(|last| {
-            last.public_key != self.signer.public_key() || now - last.statement.at_ms >= every
-        });
-        if is_due {
-            self.checkpoint(Reason::Periodic).await?;
+        if self.is_vouched_for(&head, last.as_ref()) {
+            show_vouched_for(now);
+            return Ok(());
+        }
+        let own = last.as_ref().filter(|last| self.is_own(last, &head));
+        let signed_at = own.map_or(0, |own| own.statement.at_ms.min(now));
+        // Before it is tried to do better: that may fail.
+        show_vouched_for(signed_at);
+        let every = i64::try_from(self.config.checkpoint_every.as_millis()).unwrap_or(i64::MAX);
+        if now - signed_at >= every {
+            self.sign_end(Reason::Periodic, head, last.as_ref()).await?;
+            show_vouched_for(now);
         }
         Ok(())
     }
 
-    /// The beginning of the first day (UTC) that is kept. `PostgreSQL` keeps a partition a day.
+    /// The beginning of the first day (UTC) that is kept: only whole days go.
     fn cutoff(&self) -> Option<Timestamp> {
         let kept = SignedDuration::from_hours(24 * i64::from(self.config.retention_days));
         let oldest = self.clock.now().checked_sub(kept).ok()?.as_millisecond();
@@ -132,18 +165,31 @@ impl Keeper {
     /// is looked through before: nothing disappears that was tampered with.
     ///
     /// # Errors
-    /// When the database fails, or the rows are not as they were written.
+    /// When the database fails, the rows are not as they were written, or somebody else has asked
+    /// for rows to go: the database's own rules cannot check a signature, so that is done here.
     pub async fn retire(&self) -> Result<Dropped, RetireError> {
+        let head = self.store.chain_head().await?;
+        self.warn_of_a_clock_that_ran_ahead(&head);
+        let mut mark = self.store.retired_mark().await?;
+        if let Some(mark) = &mark {
+            let trust = Trust::Keys(self.trusted.clone());
+            ChainCheck::new(&head.database_id, trust, Anchors::new()).start_after(mark)?;
+        }
+        let retired = mark.as_ref().map_or(0, |mark| mark.statement.sequence);
         let Some(cutoff) = self.cutoff() else { return Ok(Dropped::default()) };
-        let retired = self.store.retired_mark().await?.map_or(0, |mark| mark.statement.sequence);
         if let Some(batch) = self.store.last_batch_before(cutoff).await?
             && batch.sequence > retired
         {
-            self.mark(batch).await?;
+            mark = self.mark(batch.sequence, head.database_id).await?;
         }
+        let Some(mark) = mark else { return Ok(Dropped::default()) };
+        self.drop_all(&mark).await
+    }
+
+    async fn drop_all(&self, mark: &Checkpoint) -> Result<Dropped, RetireError> {
         let mut dropped = Dropped::default();
         loop {
-            let Dropped { rows, batches } = self.store.drop_retired().await?;
+            let Dropped { rows, batches } = self.store.drop_retired(mark).await?;
             if rows == 0 && batches == 0 {
                 break;
             }
@@ -151,42 +197,61 @@ impl Keeper {
             dropped.batches += batches;
         }
         if dropped != Dropped::default() {
-            tracing::info!(
-                rows = dropped.rows,
-                batches = dropped.batches,
-                "old audit rows are gone"
-            );
-            ::metrics::counter!(metrics::AUDIT_RETIRED).increment(dropped.rows);
+            let Dropped { rows, batches } = dropped;
+            tracing::info!(rows, batches, "old audit rows are gone");
+            ::metrics::counter!(metrics::AUDIT_RETIRED).increment(rows);
         }
         Ok(dropped)
     }
 
-    /// Signs that everything up to this batch may go.
-    async fn mark(&self, batch: Batch) -> Result<(), RetireError> {
-        let scope = Scope {
-            trust: self.trust.clone(),
-            anchors: Anchors::new(),
-            up_to: Some(batch.sequence),
-        };
-        verify(&*self.store, &scope, &mut |_| {}).await??;
+    /// Signs that everything up to this batch may go. None: another control plane was faster, and
+    /// the next time will do.
+    async fn mark(
+        &self,
+        up_to: u64,
+        database_id: String,
+    ) -> Result<Option<Checkpoint>, RetireError> {
+        let trust = Trust::Keys(self.trusted.clone());
+        let scope = Scope { trust, anchors: Anchors::new(), up_to: Some(up_to) };
+        let found = verify(&*self.store, &scope, &mut |_| {}).await??;
         self.checkpoint(Reason::Periodic).await?;
         let last = self.store.last_checkpoint().await?;
         let statement = Statement {
-            database_id: self.store.chain_head().await?.database_id,
-            number: 1 + last.map_or(0, |last| last.statement.number),
-            sequence: batch.sequence,
-            last_id: batch.last_id,
-            hash: batch.hash,
+            database_id,
+            number: next_number(last.as_ref()),
+            sequence: found.sequence,
+            last_id: found.last_id,
+            hash: found.hash,
             at_ms: self.clock.now().as_millisecond(),
             reason: Reason::Retention,
         };
-        self.publish(statement).await?;
-        Ok(())
+        Ok(self.publish(statement).await?)
+    }
+
+    /// The log's time never goes back: after a clock that once ran ahead, nothing looks old for as
+    /// long as it did.
+    fn warn_of_a_clock_that_ran_ahead(&self, head: &ChainHead) {
+        let ahead_ms = head.recorded_at_ms - self.clock.now().as_millisecond();
+        if ahead_ms > CLOCKS_AGREE_MS {
+            tracing::warn!(
+                ahead_s = ahead_ms / 1000,
+                "the audit log was written to by a clock that ran ahead; until that time has come \
+                 nothing is retired"
+            );
+        }
     }
 
     /// Makes checkpoints and retires what is old, until `stop`. The last checkpoint, at the end of
     /// the service, is not its own: others still write then.
     pub async fn run(&self, stop: CancellationToken) {
+        tokio::select! {
+            () = self.keep() => {}
+            // Whatever is under way: each of its transactions is whole by itself.
+            () = stop.cancelled() => {}
+        }
+    }
+
+    async fn keep(&self) {
         let mut until_retiring = Duration::ZERO;
         loop {
             if let Err(error) = self.checkpoint_if_due().await {
@@ -200,10 +265,16 @@ impl Keeper {
                 }
             }
             until_retiring = until_retiring.saturating_sub(LOOK_EVERY);
-            tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-                () = stop.cancelled() => return,
-            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
+}
+
+fn next_number(last: Option<&Checkpoint>) -> u64 {
+    last.map_or(0, |last| last.statement.number).saturating_add(1)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact until the year 287396")]
+fn show_vouched_for(until_ms: i64) {
+    ::metrics::gauge!(metrics::AUDIT_VOUCHED_FOR).set(until_ms as f64 / 1000.0);
 }

@@ -13,7 +13,10 @@ use jiff::Timestamp;
 use key_policy::KeyId;
 use std::net::IpAddr;
 
-use crate::{clock::unix_ms, openapi::text::KeyIdText};
+use crate::{
+    clock::{from_unix_ms, unix_ms},
+    openapi::text::KeyIdText,
+};
 
 /// What the control plane calls itself in the log's `source` column.
 pub const OWN_SOURCE: &str = "control-plane";
@@ -108,20 +111,14 @@ impl AuditEntry {
 
     /// Writes the entry's log line.
     pub fn log(&self) {
-        let at = i64::try_from(self.event.at_ms)
-            .ok()
-            .and_then(|ms| Timestamp::from_millisecond(ms).ok());
-        let line = self.event.log_line(&format!("{:.3}", at.unwrap_or_default()));
+        let line = self.event.log_line(&format!("{:.3}", from_unix_ms(self.event.at_ms)));
         match self.event.kind {
             EventKind::KeyCreated
             | EventKind::KeyUpdated
             | EventKind::KeyRotated
             | EventKind::KeyRevoked
             | EventKind::ValidApiKey
-            | EventKind::SecretKeyRotated
-            | EventKind::TotpEnrolled
-            | EventKind::BackupMade
-            | EventKind::BackupRestored => tracing::info!(target: "keygate::audit", "{line}"),
+            | EventKind::SecretKeyRotated => tracing::info!(target: "keygate::audit", "{line}"),
             _ => tracing::warn!(target: "keygate::audit", "{line}"),
         }
     }
@@ -171,11 +168,9 @@ pub struct AuditView {
 impl From<AuditRow> for AuditView {
     fn from(row: AuditRow) -> Self {
         let AuditEntry { event, actor } = row.entry;
-        let at =
-            i64::try_from(event.at_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
         Self {
             id: row.id,
-            timestamp: at.unwrap_or_default(),
+            timestamp: from_unix_ms(event.at_ms),
             event: event.kind,
             key_id: event.key_id,
             key_hash: event.key_hash,

@@ -62,12 +62,6 @@ impl<'a> ChainReader<'a> {
         })
     }
 
-    /// Where the chain ended when reading began.
-    #[must_use]
-    pub fn head(&self) -> &ChainHead {
-        &self.head
-    }
-
     /// The next line; none after the end.
     ///
     /// # Errors

@@ -48,8 +48,8 @@ impl AuditSigner {
     }
 }
 
-/// The public keys that follow from the configuration alone: of the key in use, and of what the
-/// secret keys give, as long as those are configured.
+/// The public keys that follow from the configuration alone: of the key in use, of what the secret
+/// keys give as long as those are configured, and those that are named because they signed before.
 #[must_use]
 pub fn configured_keys(config: &Config) -> Vec<PublicKey> {
     let given = config.audit.signing_key.as_ref().map(|seed| SigningKey::from_bytes(seed.expose()));
@@ -57,5 +57,6 @@ pub fn configured_keys(config: &Config) -> Vec<PublicKey> {
         .into_iter()
         .flatten()
         .map(|key| AuditSigner::derive(&Secret::new(key).lookup));
-    given.map(AuditSigner).into_iter().chain(derived).map(|it| it.public_key()).collect()
+    let own = given.map(AuditSigner).into_iter().chain(derived).map(|it| it.public_key());
+    own.chain(config.audit.trusted_keys.iter().copied()).collect()
 }

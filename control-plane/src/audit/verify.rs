@@ -13,8 +13,6 @@ use crate::store::{Store, StoreError};
 
 /// Retention may take rows away while they are looked for; then it begins anew.
 const ATTEMPTS: u32 = 3;
-/// Rows between two words of progress.
-const PROGRESS_ROWS: u64 = 100_000;
 
 /// What is looked through, and who is believed.
 #[derive(Clone, Debug)]
@@ -28,7 +26,7 @@ pub struct Scope {
 }
 
 /// Looks through the log, and gives what was found whole, or the first fault. `progress` is told
-/// how many rows have gone by, now and then.
+/// again and again how many rows have gone by.
 ///
 /// # Errors
 /// When the database fails.
@@ -57,21 +55,16 @@ async fn walk(
 ) -> Result<Result<Verified, Fault>, StoreError> {
     let mut check = LineCheck::new(scope.trust.clone(), scope.anchors.clone());
     let mut reader = ChainReader::new(store, mark).await?;
-    let mut told = 0;
     while let Some(line) = reader.next().await? {
         if let (Line::Batch(batch), Some(up_to)) = (&line, scope.up_to)
             && batch.sequence > up_to
         {
-            let part = super::chain::batch::ChainHead { sequence: up_to, ..reader.head().clone() };
-            return Ok(check.finish_here(&part));
+            return Ok(check.finish_at(up_to));
         }
-        if let Err(fault) = check.line(&line) {
+        if let Err(fault) = check.line(line) {
             return Ok(Err(fault));
         }
-        if check.rows() - told >= PROGRESS_ROWS {
-            told = check.rows();
-            progress(told);
-        }
+        progress(check.rows());
     }
     let found = match check.finish() {
         Ok(found) => found,

@@ -41,7 +41,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
     version,
     after_help = "Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration, 3 not found."
 )]
-struct Cli {
+pub(crate) struct Cli {
     #[command(flatten)]
     flags: Flags,
     #[command(subcommand)]
@@ -52,6 +52,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the service: the admin API on one address, the API for filters on another
+    #[command(after_long_help = config::WITHOUT_FLAG)]
     Serve {
         /// Bring the database up to date first, and make it if there is none [env: KEYGATE_MIGRATE]
         #[arg(long)]
@@ -127,7 +128,10 @@ fn secret_key_is_wrong(error: &anyhow::Error) -> bool {
         Some(ServiceError::SecretKey(fault)) => Some(fault),
         _ => None,
     });
-    matches!(fault, Some(SecretKeyFault::Missing | SecretKeyFault::Another))
+    matches!(
+        fault,
+        Some(SecretKeyFault::Missing | SecretKeyFault::Another | SecretKeyFault::WouldBeLost(_))
+    )
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {

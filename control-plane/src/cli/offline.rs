@@ -22,11 +22,11 @@ pub(super) async fn open(settings: &Settings) -> anyhow::Result<(Config, Arc<dyn
 /// All that issuing takes.
 pub(super) async fn issuer(config: &Config, store: &Arc<dyn Store>) -> anyhow::Result<Issuer> {
     let random = Arc::new(SystemRandom);
-    let secrets = secret_key::load(config, &**store, &SystemClock, &*random).await?;
+    let secrets = secret_key::load(config, &**store, &*random).await?;
     Ok(Issuer {
         store: Arc::clone(store),
         policy: config.policy.clone(),
-        lookup: secrets.current.lookup,
+        secret: secrets.current,
         iterations: config.iterations,
         pool: Arc::new(HashPool::start(NonZeroUsize::MIN)?),
         clock: Arc::new(SystemClock),

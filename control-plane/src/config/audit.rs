@@ -1,9 +1,9 @@
 //! How the audit log is vouched for, and how long it is kept.
 
-use secrecy::ExposeSecret;
 use std::time::Duration;
 
-use super::{ConfigError, SecretKey, Settings, settings::SecretText, text_or_file, wrong};
+use super::{ConfigError, SecretKey, Settings, strong_secret, wrong};
+use crate::audit::chain::checkpoint::PublicKey;
 
 /// What is added after a checkpoint can be rewritten without a trace until the next one.
 const CHECKPOINT_MINUTES: u32 = 5;
@@ -18,6 +18,8 @@ pub struct AuditConfig {
     /// The seed of the key that checkpoints are signed with; without one it is derived from the
     /// secret key.
     pub signing_key: Option<SecretKey>,
+    /// Public keys that checkpoints were signed with before.
+    pub trusted_keys: Vec<PublicKey>,
     /// How long the log may grow without a checkpoint.
     pub checkpoint_every: Duration,
     /// How many days rows are kept.
@@ -28,6 +30,7 @@ impl Default for AuditConfig {
     fn default() -> Self {
         Self {
             signing_key: None,
+            trusted_keys: Vec::new(),
             checkpoint_every: minutes(CHECKPOINT_MINUTES),
             retention_days: RETENTION_DAYS,
         }
@@ -58,17 +61,14 @@ impl AuditConfig {
     /// # Errors
     /// The first that cannot be used.
     pub fn new(settings: &Settings) -> Result<Self, ConfigError> {
-        const SIGNING_KEY: &str = "KEYGATE_AUDIT_SIGNING_KEY";
-        let seed = text_or_file(
-            SIGNING_KEY,
-            settings.audit_signing_key.as_ref().map(SecretText::expose),
-            settings.audit_signing_key_file.as_deref(),
-        )?;
-        let seed = seed.map(|text| SecretKey::parse(text.expose_secret())).transpose();
         Ok(Self {
-            signing_key: seed.map_err(|error| {
-                wrong(SIGNING_KEY, format!("{error} (make one: openssl rand -hex 32)"))
-            })?,
+            signing_key: strong_secret(
+                "KEYGATE_AUDIT_SIGNING_KEY",
+                settings.audit_signing_key.as_ref(),
+                settings.audit_signing_key_file.as_deref(),
+                settings.environment,
+            )?,
+            trusted_keys: trusted_keys(settings.audit_trusted_keys.as_deref())?,
             checkpoint_every: minutes(within(
                 "KEYGATE_AUDIT_CHECKPOINT_MINUTES",
                 settings.audit_checkpoint_minutes,
@@ -83,4 +83,14 @@ impl AuditConfig {
             )?,
         })
     }
+}
+
+fn trusted_keys(listed: Option<&str>) -> Result<Vec<PublicKey>, ConfigError> {
+    let listed = listed.unwrap_or_default().split(',').filter(|key| !key.trim().is_empty());
+    let key = |key: &str| {
+        key.parse().map_err(|error| {
+            wrong("KEYGATE_AUDIT_TRUSTED_KEYS", format!("`{}` {error}", key.trim()))
+        })
+    };
+    listed.map(key).collect()
 }

@@ -12,7 +12,7 @@ pub use audit::AuditConfig;
 pub use database_url::DatabaseUrl;
 pub use secret_key::{SecretKey, SecretKeyError};
 pub use settings::{LogFormat, Settings};
-pub use sources::{Flags, load};
+pub use sources::{Flags, WITHOUT_FLAG, load};
 pub use tls::{NamedFile, TlsFiles};
 
 use edge_protocol::Deployment;
@@ -58,8 +58,6 @@ pub struct Config {
     pub previous_secret_key: Option<SecretKey>,
     /// How dear the hash of a new key is.
     pub iterations: Iterations,
-    /// Whether admin keys must have a second factor to change anything.
-    pub require_totp: bool,
     /// How the audit log is vouched for, and how long it is kept.
     pub audit: AuditConfig,
     /// What keys are like.
@@ -86,10 +84,14 @@ impl Config {
         Ok(Self {
             database: settings.database_url.parse()?,
             environment,
-            secret_key: secret_key(settings)?,
+            secret_key: strong_secret(
+                "KEYGATE_SECRET_KEY",
+                settings.secret_key.as_ref(),
+                settings.secret_key_file.as_deref(),
+                environment,
+            )?,
             previous_secret_key: previous_secret_key(settings)?,
             iterations: iterations(settings)?,
-            require_totp: settings.require_totp,
             audit: AuditConfig::new(settings)?,
             policy: Policy { prefix, ..Policy::default() },
         })
@@ -208,25 +210,25 @@ fn edge_token(settings: &Settings) -> Result<Option<SecretString>, ConfigError> 
     }
 }
 
-fn secret_key(settings: &Settings) -> Result<Option<SecretKey>, ConfigError> {
-    const SETTING: &str = "KEYGATE_SECRET_KEY";
-    const ADVICE: &str = "make one: openssl rand -hex 32";
-    let text = text_or_file(
-        SETTING,
-        settings.secret_key.as_ref().map(settings::SecretText::expose),
-        settings.secret_key_file.as_deref(),
-    )?;
+const MAKE_ONE: &str = "make one: openssl rand -hex 32";
+
+/// A secret of 32 bytes; a weak one is refused in production.
+fn strong_secret(
+    setting: &'static str,
+    text: Option<&settings::SecretText>,
+    file: Option<&Path>,
+    environment: Deployment,
+) -> Result<Option<SecretKey>, ConfigError> {
+    let text = text_or_file(setting, text.map(settings::SecretText::expose), file)?;
     let Some(text) = text else { return Ok(None) };
     let key = SecretKey::parse(text.expose_secret())
-        .map_err(|error| wrong(SETTING, format!("{error} ({ADVICE})")))?;
+        .map_err(|error| wrong(setting, format!("{error} ({MAKE_ONE})")))?;
     match key.weakness() {
-        Some(weakness) if settings.environment == Deployment::Production => {
-            Err(wrong(SETTING, format!("is too weak for production: {weakness} ({ADVICE})")))
+        Some(weakness) if environment == Deployment::Production => {
+            Err(wrong(setting, format!("is too weak for production: {weakness} ({MAKE_ONE})")))
         }
         Some(weakness) => {
-            tracing::warn!(
-                "KEYGATE_SECRET_KEY is weak, and would be refused in production: {weakness}"
-            );
+            tracing::warn!("{setting} is weak, and would be refused in production: {weakness}");
             Ok(Some(key))
         }
         None => Ok(Some(key)),

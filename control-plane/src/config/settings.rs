@@ -54,9 +54,6 @@ pub struct Settings {
     /// hashed anew when they are used. At least 100,000 in production.
     #[serde(default, deserialize_with = "number")]
     pub pbkdf2_iterations: Option<u32>,
-    /// Whether admin keys must have a second factor (TOTP) to change anything.
-    #[serde(default, deserialize_with = "plain_switch")]
-    pub require_totp: bool,
     /// 32 bytes, in hex or base64: the seed of the Ed25519 key that the audit log's checkpoints are
     /// signed with. Without one it is derived from the secret key.
     #[serde(default)]
@@ -64,6 +61,9 @@ pub struct Settings {
     /// A file that holds it.
     #[serde(default)]
     pub audit_signing_key_file: Option<PathBuf>,
+    /// Public keys that the audit log's checkpoints were signed with before, separated by commas.
+    #[serde(default)]
+    pub audit_trusted_keys: Option<String>,
     /// How many minutes the audit log may grow without a signed checkpoint; 5 unless set.
     #[serde(default, deserialize_with = "number")]
     pub audit_checkpoint_minutes: Option<u32>,

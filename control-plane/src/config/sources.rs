@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 use super::{ConfigError, Settings, settings::LogFormat, wrong};
 
 /// All settings by the names they have in a TOML file.
-const NAMES: &[&str] = &[
+pub(super) const NAMES: &[&str] = &[
     "listen",
     "edge_listen",
     "database_url",
@@ -23,9 +23,9 @@ const NAMES: &[&str] = &[
     "secret_key_previous",
     "secret_key_previous_file",
     "pbkdf2_iterations",
-    "require_totp",
     "audit_signing_key",
     "audit_signing_key_file",
+    "audit_trusted_keys",
     "audit_checkpoint_minutes",
     "audit_retention_days",
     "edge_token",
@@ -40,6 +40,25 @@ const NAMES: &[&str] = &[
     "log_format",
     "key_prefix",
 ];
+
+/// The settings that have no flag, as `keygate serve --help` tells them.
+pub const WITHOUT_FLAG: &str = "\
+Settings without a flag, as variables or, in lower case and without the prefix, in the TOML file:
+  KEYGATE_SECRET_KEY                32 bytes in hex or base64; needed in production
+  KEYGATE_SECRET_KEY_PREVIOUS       The one before it, while keys still depend on it; also ..._FILE
+  KEYGATE_EDGE_TOKEN                What filters show
+  KEYGATE_TLS_CERT_FILE             Certificate of the admin listener, PEM
+  KEYGATE_TLS_KEY_FILE              Its private key, PEM
+  KEYGATE_EDGE_TLS_CERT_FILE        Certificate of the listener for filters, PEM
+  KEYGATE_EDGE_TLS_KEY_FILE         Its private key, PEM
+  KEYGATE_EDGE_TLS_CLIENT_CA_FILE   Who may sign the certificates of filters' Envoys, PEM
+  KEYGATE_PBKDF2_ITERATIONS         Cost of a new key's hash [default: 100000]
+  KEYGATE_AUDIT_SIGNING_KEY         Seed of the key that signs the audit log, 32 bytes in hex or base64;
+                                    also ..._FILE [default: derived from the secret key]
+  KEYGATE_AUDIT_TRUSTED_KEYS        Public keys that signed it before, separated by commas
+  KEYGATE_AUDIT_CHECKPOINT_MINUTES  Longest time without a signature [default: 5]
+  KEYGATE_AUDIT_RETENTION_DAYS      How long audit entries are kept [default: 90]
+  KEYGATE_REDIS_URL                 Refused: this version has no use for Redis";
 
 /// Settings on the command line. Secrets are none of them: everyone on the machine can read a
 /// command line.

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use super::{
     Config, ConfigError, DatabaseUrl, Flags, LogFormat, ServeConfig, Settings, TestKeys, load,
+    sources::NAMES,
 };
 
 const KEY: &str = "3f9a1c77e0d25b8846f1029c6be87d145aa3c2e9178f604db35e7891f2ac0d66";
@@ -264,14 +265,49 @@ fn the_two_listeners_have_addresses_of_their_own() {
     assert!(text.contains("KEYGATE_LISTEN"), "{text}");
 }
 
+/// What a mistake in the file is answered with: all settings that there are.
+fn settings_of_the_file() -> String {
+    let (_folder, flags) = toml("no_such_setting = 1");
+    refused(from(&flags, &[]))
+}
+
+#[test]
+fn every_setting_can_be_a_variable_too_and_the_help_names_it() {
+    use clap::CommandFactory;
+
+    let there_are = settings_of_the_file();
+    let listed = there_are.split("there are ").nth(1).expect("a list");
+    let listed = listed.split(" (in ").next().expect("a list").split(", ");
+    let listed: std::collections::BTreeSet<_> = listed.collect();
+    assert_eq!(listed, NAMES.iter().copied().collect());
+
+    let mut cli = crate::cli::Cli::command();
+    let help = cli.find_subcommand_mut("serve").expect("serve").render_long_help().to_string();
+    let flags = crate::cli::Cli::command().render_long_help().to_string();
+    for name in NAMES {
+        let variable = format!("KEYGATE_{}", name.to_ascii_uppercase());
+        let base = variable.trim_end_matches("_FILE");
+        assert!(help.contains(base) || flags.contains(base), "{variable}");
+    }
+}
+
+#[test]
+fn production_takes_no_cheaper_hash_than_the_standard_one() {
+    let cheaper = ("KEYGATE_PBKDF2_ITERATIONS", "99999");
+    let text = refused(config(&[cheaper]));
+    assert!(text.contains("KEYGATE_PBKDF2_ITERATIONS") && text.contains("100000"), "{text}");
+    let testing = config(&[cheaper, ("KEYGATE_ENVIRONMENT", "testing")]).expect("config");
+    assert_eq!(testing.iterations.get(), 99_999);
+    assert_eq!(
+        config(&[("KEYGATE_PBKDF2_ITERATIONS", "100_000")]).expect("config").iterations.get(),
+        100_000
+    );
+}
+
 proptest! {
     #[test]
-    fn no_value_of_any_variable_makes_it_panic(name in 0_usize..12, value in ".{0,60}") {
-        const NAMES: [&str; 12] = [
-            "LISTEN", "EDGE_LISTEN", "DATABASE_URL", "REDIS_URL", "ENVIRONMENT", "ENABLE_TEST_API_KEYS",
-            "SECRET_KEY", "EDGE_TOKEN", "MIGRATE", "LOG", "LOG_FORMAT", "KEY_PREFIX",
-        ];
-        let variable = format!("KEYGATE_{}", NAMES[name]);
+    fn no_value_of_any_variable_makes_it_panic(name in 0..NAMES.len(), value in ".{0,60}") {
+        let variable = format!("KEYGATE_{}", NAMES[name].to_ascii_uppercase());
         if let Ok(settings) = with(&[(&variable, &value)]) {
             let _ = Config::new(&settings).and_then(|config| ServeConfig::new(&settings, &config));
         }

@@ -67,13 +67,7 @@ fn is_of_filters(kind: EventKind) -> bool {
         | EventKind::KeyRotated
         | EventKind::KeyRevoked
         | EventKind::AdminDenied
-        | EventKind::SecretKeyRotated
-        | EventKind::TotpEnrolled
-        | EventKind::TotpDisabled
-        | EventKind::TotpDenied
-        | EventKind::TotpRecoveryUsed
-        | EventKind::BackupMade
-        | EventKind::BackupRestored => false,
+        | EventKind::SecretKeyRotated => false,
     }
 }
 

@@ -8,7 +8,6 @@ pub mod request_id;
 pub mod server;
 pub mod shed;
 pub mod tls;
-pub mod whole;
 pub mod wording;
 
 use std::net::{IpAddr, SocketAddr};

@@ -73,6 +73,7 @@ impl Server {
                             name: self.name,
                             header_timeout: self.header_timeout,
                             idle: self.idle,
+                            drain: self.drain,
                             stop: stop.clone(),
                         },
                     );
@@ -132,6 +133,7 @@ struct Terms {
     name: &'static str,
     header_timeout: Duration,
     idle: IdleLimits,
+    drain: Duration,
     stop: CancellationToken,
 }
 
@@ -176,14 +178,14 @@ async fn begin(stream: TcpStream, address: SocketAddr, tls: Option<TlsAcceptor>,
 }
 
 /// Serves a connection until it ends, or is asked to end because the service does or because it
-/// has `expired`.
+/// has `expired`; then what is under way may take as long as it may when the service ends.
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     client: Client,
     terms: Terms,
     expired: impl Future<Output = ()>,
 ) {
-    let Terms { router, name, header_timeout, idle, stop } = terms;
+    let Terms { router, name, header_timeout, idle, drain, stop } = terms;
     let peer = client.address;
     let activity = Activity::new(idle);
     let requests = Arc::clone(&activity);
@@ -222,7 +224,8 @@ async fn serve(
 
     let mut look = pin!(tokio::time::sleep(idle.shortest()));
     let mut expired = pin!(expired);
-    let mut ending = false;
+    let mut cut = pin!(tokio::time::sleep(drain));
+    let (mut ending, mut over) = (false, false);
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -244,10 +247,13 @@ async fn serve(
                     None => look.as_mut().reset(now + idle.shortest()),
                 }
             }
-            () = expired.as_mut(), if !ending => {
+            () = expired.as_mut(), if !over => {
                 connection.as_mut().graceful_shutdown();
-                ending = true;
+                (ending, over) = (true, true);
+                // Asking is not enough: an HTTP/2 client that does not answer goes on.
+                cut.as_mut().reset(Instant::now() + drain);
             }
+            () = cut.as_mut(), if over => return,
             () = stop.cancelled(), if !ending => {
                 connection.as_mut().graceful_shutdown();
                 ending = true;

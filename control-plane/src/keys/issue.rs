@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 
 use super::{
     Key, StoredKey,
-    digest::{DigestKey, PresentedKey, audit_hash},
+    digest::{PresentedKey, audit_hash},
     hashing::{HashRecipe, Iterations, SecretHash},
     new_key::NewKey,
     pool::{HashPool, Overloaded},
@@ -18,6 +18,7 @@ use crate::{
     audit::{Actor, AuditEntry},
     clock::Clock,
     random::{self, Random, RandomError},
+    secret_key::Secret,
     store::{Store, StoreError},
 };
 
@@ -53,8 +54,8 @@ pub struct Issuer {
     pub store: Arc<dyn Store>,
     /// What they are like.
     pub policy: Policy,
-    /// Where they are looked up.
-    pub lookup: DigestKey,
+    /// What they are looked up with.
+    pub secret: Secret,
     /// How dear their hashes are.
     pub iterations: Iterations,
     /// Where they are hashed.
@@ -82,7 +83,7 @@ impl Issuer {
         let presented = Arc::new(presented.ok_or(IssueError::TooLong)?);
 
         let recipe = HashRecipe::current(self.iterations, random::bytes(&*self.random)?);
-        let lookup = self.lookup.lookup(presented.expose());
+        let lookup = self.secret.lookup.lookup(presented.expose());
         let key_hash = audit_hash(presented.expose());
         let digest = self.pool.hash(presented, recipe).await?;
         let now = self.clock.now();
@@ -91,7 +92,7 @@ impl Issuer {
         let stored = StoredKey {
             key,
             lookup,
-            lookup_secret: self.lookup.name(),
+            lookup_secret: self.secret.name,
             secret: SecretHash { recipe, digest },
         };
         self.store.add_key(&stored, &audit).await?;

@@ -9,6 +9,7 @@ pub mod pool;
 pub mod revoke;
 pub mod verify;
 pub mod view;
+mod whole_number;
 
 use edge_protocol::{KeyEnvironment, KeyLimit, KeyRecord, Scope};
 use ipnet::IpNet;

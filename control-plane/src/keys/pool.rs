@@ -5,12 +5,14 @@
 //! bounded only by 512 threads. So it has a few threads of its own, a bounded queue, and a limit
 //! on how long a key may wait for its turn.
 
+#[cfg(test)]
+use std::sync::atomic::AtomicU64;
 use std::{
     collections::VecDeque,
     num::NonZeroUsize,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::Duration,
@@ -50,6 +52,7 @@ struct Shared {
     queue: Mutex<Queue>,
     arrived: Condvar,
     capacity: usize,
+    #[cfg(test)]
     hashed: AtomicU64,
     failed: CancellationToken,
     #[cfg(test)]
@@ -88,6 +91,7 @@ impl Shared {
             let digest = job.recipe.hash(job.key.expose());
             #[cfg(test)]
             self.busy.fetch_sub(1, Ordering::AcqRel);
+            #[cfg(test)]
             self.hashed.fetch_add(1, Ordering::Relaxed);
             ::metrics::counter!(crate::metrics::HASHES).increment(1);
             // The caller may be gone; that is its business.
@@ -118,6 +122,7 @@ impl HashPool {
             queue: Mutex::new(Queue { jobs: VecDeque::new(), closed: false }),
             arrived: Condvar::new(),
             capacity: threads.get().saturating_mul(QUEUE_PER_THREAD),
+            #[cfg(test)]
             hashed: AtomicU64::new(0),
             failed: CancellationToken::new(),
             #[cfg(test)]
@@ -147,6 +152,7 @@ impl HashPool {
     }
 
     /// How many keys have been hashed.
+    #[cfg(test)]
     #[must_use]
     pub fn hashed(&self) -> u64 {
         self.shared.hashed.load(Ordering::Relaxed)

@@ -25,23 +25,27 @@ const ADMIN_CONNECTIONS: usize = 1024;
 const EDGE_CONNECTIONS: usize = 8192;
 
 /// What one of the two lets its connections do.
-struct Manners {
+pub(super) struct Manners {
     name: &'static str,
+    /// What watches its certificate.
+    tls_task: &'static str,
     setting: &'static str,
     max_connections: usize,
     header_timeout: Duration,
     idle: IdleLimits,
 }
 
-const ADMIN: Manners = Manners {
+pub(super) const ADMIN: Manners = Manners {
     name: "admin",
+    tls_task: "admin TLS files",
     setting: "KEYGATE_LISTEN",
     max_connections: ADMIN_CONNECTIONS,
     header_timeout: ADMIN_HEADER_TIMEOUT,
     idle: ADMIN_IDLE,
 };
-const EDGE: Manners = Manners {
+pub(super) const EDGE: Manners = Manners {
     name: "edge",
+    tls_task: "edge TLS files",
     setting: "KEYGATE_EDGE_LISTEN",
     max_connections: EDGE_CONNECTIONS,
     header_timeout: EDGE_HEADER_TIMEOUT,
@@ -55,26 +59,15 @@ pub(super) struct Bound {
     listener: TcpListener,
 }
 
-/// Binds the listener for administrators.
-pub(super) async fn admin(
-    serving: &ServeConfig,
-    clock: &Arc<dyn Clock>,
-) -> Result<Bound, ConfigError> {
-    bind(ADMIN, serving.listen, serving.tls.clone(), clock).await
-}
-
-/// Binds the listener for filters.
-pub(super) async fn edge(
-    serving: &ServeConfig,
-    clock: &Arc<dyn Clock>,
-) -> Result<Bound, ConfigError> {
-    bind(EDGE, serving.edge_listen, serving.edge_tls.clone(), clock).await
-}
-
 impl Bound {
     /// Where it listens.
     pub(super) fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// The name of the task that watches its certificate.
+    pub(super) fn tls_task(&self) -> &'static str {
+        self.manners.tls_task
     }
 
     /// The server that answers there, and the certificate that has to be watched.
@@ -119,7 +112,7 @@ pub(super) fn report_edge_access(serving: &ServeConfig) {
 }
 
 /// Binds a listener, or says which setting to change.
-async fn bind(
+pub(super) async fn bind(
     manners: Manners,
     address: SocketAddr,
     files: Option<TlsFiles>,

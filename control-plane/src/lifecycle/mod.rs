@@ -19,6 +19,9 @@ use tasks::Tasks;
 
 /// How long what is under way may still take when the service is told to end.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long what writes may take after that. With the last checkpoint, and a second to let go of
+/// connections, an end takes less than the 30 s after which container runtimes kill.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 /// How long the last checkpoint may take.
 const LAST_CHECKPOINT: Duration = Duration::from_secs(3);
 
@@ -85,10 +88,10 @@ impl Running {
         self.tasks.end(DRAIN + Duration::from_secs(1)).await;
         let changes = &self.service.changes;
         changes.close();
-        if tokio::time::timeout(DRAIN, changes.wait()).await.is_err() {
+        if tokio::time::timeout(LAST_WRITES, changes.wait()).await.is_err() {
             tracing::warn!(left = changes.len(), "changes were cut off");
         }
-        self.writers.end(DRAIN).await;
+        self.writers.end(LAST_WRITES).await;
         // Last of all, when nobody writes any more.
         let vouch = self.service.audit_keeper.checkpoint(Reason::Shutdown);
         match tokio::time::timeout(LAST_CHECKPOINT, vouch).await {

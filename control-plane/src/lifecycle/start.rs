@@ -4,7 +4,12 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Running, hash_cost, listeners, tasks::Tasks, upkeep};
+use super::{
+    Running, hash_cost,
+    listeners::{self, ADMIN, EDGE},
+    tasks::Tasks,
+    upkeep,
+};
 use crate::{
     admin,
     clock::SystemClock,
@@ -50,16 +55,17 @@ pub(super) async fn start(
     hash_cost::measure(&service.pool, config.iterations).await?;
 
     let clock = Arc::clone(&service.clock);
-    let admin = listeners::admin(&serving, &clock).await?;
-    let edge = listeners::edge(&serving, &clock).await?;
+    let admin = listeners::bind(ADMIN, serving.listen, serving.tls.clone(), &clock).await?;
+    let edge = listeners::bind(EDGE, serving.edge_listen, serving.edge_tls.clone(), &clock).await?;
     let (admin_address, edge_address) = (admin.address()?, edge.address()?);
     let mut tasks = Tasks::new(stop.clone());
     let routers = [admin::router(&service, prometheus.clone()), edge::router(&service)];
     for (listener, router) in [admin, edge].into_iter().zip(routers) {
+        let tls_task = listener.tls_task();
         let (server, tls) = listener.server(router);
         tasks.spawn(server.name, server.run(stop.clone()));
         if let Some(tls) = tls {
-            tasks.spawn("TLS files", tls.watch(stop.clone()));
+            tasks.spawn(tls_task, tls.watch(stop.clone()));
         }
     }
     tasks.spawn_again_and_again("feed watcher", {

@@ -32,11 +32,6 @@ struct Task {
 }
 
 impl Task {
-    fn show(&self, up: bool) {
-        let value = if up { 1.0 } else { 0.0 };
-        ::metrics::gauge!(metrics::TASK_UP, "task" => self.name).set(value);
-    }
-
     /// How long to wait before it is started again; none: it is given up.
     fn pause(&mut self, now: Instant) -> Option<Duration> {
         self.begin.as_ref()?;
@@ -75,6 +70,7 @@ impl Tasks {
         name: &'static str,
         work: impl Future<Output = ()> + Send + 'static,
     ) {
+        show(name, true);
         self.run(Task { name, begin: None, deaths: VecDeque::new() }, work);
     }
 
@@ -86,11 +82,13 @@ impl Tasks {
     ) {
         let work = begin();
         let begin: Begin = Box::new(move || Box::pin(begin()));
+        show(name, true);
+        // From zero on, or the first restart would be no increase.
+        ::metrics::counter!(metrics::TASK_RESTARTS, "task" => name).increment(0);
         self.run(Task { name, begin: Some(begin), deaths: VecDeque::new() }, work);
     }
 
     fn run(&mut self, task: Task, work: impl Future<Output = ()> + Send + 'static) {
-        task.show(true);
         let handle = self.running.spawn(work);
         #[cfg(test)]
         self.handles.insert(task.name, handle.clone());
@@ -109,7 +107,7 @@ impl Tasks {
                 Err(error) => error.id(),
             };
             let Some(mut task) = self.known.remove(&id) else { continue };
-            task.show(false);
+            show(task.name, false);
             if self.stop.is_cancelled() {
                 continue;
             }
@@ -120,12 +118,13 @@ impl Tasks {
             };
             let work = begin();
             ::metrics::counter!(metrics::TASK_RESTARTS, "task" => task.name).increment(1);
-            let stop = self.stop.clone();
+            let (stop, name) = (self.stop.clone(), task.name);
             self.run(task, async move {
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
                     () = stop.cancelled() => {}
                 }
+                show(name, true);
                 // Even when it is told to end: what writes has to write what is left.
                 work.await;
             });
@@ -154,6 +153,11 @@ impl Tasks {
     pub(super) fn handle(&self, name: &str) -> Option<tokio::task::AbortHandle> {
         self.handles.get(name).cloned()
     }
+}
+
+/// Whether a task is at work, for the metrics.
+fn show(task: &'static str, up: bool) {
+    ::metrics::gauge!(metrics::TASK_UP, "task" => task).set(f64::from(u8::from(up)));
 }
 
 fn report(name: &str, error: Option<&JoinError>, pause: Option<Duration>) {

@@ -61,8 +61,14 @@ async fn a_task_that_is_killed_is_started_again_and_the_metrics_show_it() {
     let folder = TempDir::new().expect("a folder");
     let running = started(&folder, recorder.handle()).await;
     let admin = running.admin;
-    let names =
-        ["feed watcher", "metrics upkeep", "audit recorder", "last-used writer", "audit keeper"];
+    let names = [
+        "feed watcher",
+        "metrics upkeep",
+        "audit recorder",
+        "last-used writer",
+        "credential upkeep",
+        "audit keeper",
+    ];
     let handles = names.map(|name| running.handle(name));
     let mut signals = Signals::new().expect("signals");
     let story = async {

@@ -94,7 +94,7 @@ fn any_of(status: StatusCode) -> Response {
             "How to show a credential.",
             ObjectBuilder::new().schema_type(Type::String),
         ),
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => header(
+        StatusCode::SERVICE_UNAVAILABLE => header(
             &mut response,
             "Retry-After",
             "Seconds to wait.",
@@ -139,9 +139,6 @@ fn add_problems(operation: &mut Operation) {
     }
     if operation.request_body.is_some() {
         common.extend(JSON_BODY);
-    }
-    if statuses().contains(&StatusCode::TOO_MANY_REQUESTS) {
-        common.push(StatusCode::TOO_MANY_REQUESTS);
     }
     for status in common {
         let reference = RefOr::Ref(Ref::from_response_name(name(status)));

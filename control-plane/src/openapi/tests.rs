@@ -57,6 +57,21 @@ fn every_call_says_what_it_is_for_and_what_it_answers() {
     }
 }
 
+#[test]
+fn the_limits_in_it_are_those_that_are_checked() {
+    use crate::keys::new_key::{
+        MAX_ALLOWED_IPS, MAX_METADATA_BYTES, MAX_REQUESTS, MAX_WINDOW_SECONDS,
+    };
+    let document = document();
+    let field =
+        |schema: &str, field: &str| &document["components"]["schemas"][schema]["properties"][field];
+    assert_eq!(field("NewRateLimit", "requests")["maximum"], MAX_REQUESTS);
+    assert_eq!(field("NewRateLimit", "window_seconds")["maximum"], MAX_WINDOW_SECONDS);
+    assert_eq!(field("NewKey", "allowed_ips")["maxItems"], MAX_ALLOWED_IPS);
+    let metadata = field("NewKey", "metadata")["description"].as_str().expect("a text");
+    assert!(metadata.contains(&format!("{MAX_METADATA_BYTES} bytes")), "{metadata}");
+}
+
 #[tokio::test]
 async fn it_is_served_to_everyone() {
     let it = TestService::start().await;

@@ -66,9 +66,10 @@ pub trait AuditChain: Send + Sync {
     /// The last batch that was recorded before `cutoff`.
     async fn last_batch_before(&self, cutoff: Timestamp) -> Result<Option<Batch>, StoreError>;
 
-    /// Deletes some of what the retired mark allows to; nothing, when all of it is gone. Each
-    /// call is short, so that those who write need not wait for long.
-    async fn drop_retired(&self) -> Result<Dropped, StoreError>;
+    /// Deletes some of what this mark allows to; nothing, when all of it is gone. That the mark is
+    /// one to be followed is the caller's to see to. Each call is short, so that those who write
+    /// need not wait for long.
+    async fn drop_retired(&self, mark: &Checkpoint) -> Result<Dropped, StoreError>;
 }
 
 /// See [`AuditChain::chain_ends`].

@@ -29,8 +29,8 @@ pub struct LookupPlace {
 /// How many keys are looked up by one secret key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretUse {
-    /// The secret key's name, as it is stored.
-    pub secret: String,
+    /// The secret key's name.
+    pub secret: SecretName,
     /// All keys, revoked and expired ones too.
     pub keys: u64,
     /// Those that are neither revoked nor expired.

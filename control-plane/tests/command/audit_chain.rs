@@ -61,9 +61,17 @@ fn a_service_signs_when_it_ends_with_its_own_key_or_the_configured_one() {
     let found = it.run(&["audit", "verify", "--json", "--checkpoint", &known]).json();
     assert_eq!(found["found"]["rows_since"], 0, "{found}");
 
-    it.set("KEYGATE_AUDIT_SIGNING_KEY", "short");
+    for weak in ["short", &"5a".repeat(32)] {
+        it.set("KEYGATE_AUDIT_SIGNING_KEY", weak);
+        assert_eq!(it.run(&["audit", "public-key"]).code, 2, "{weak}");
+    }
+    it.set(
+        "KEYGATE_AUDIT_SIGNING_KEY",
+        "8d0c4b1f7ae2936655d1c90f3be7a2484c6f1d20b9e8537ad1f04c6289ab35e7",
+    );
+    it.set("KEYGATE_AUDIT_TRUSTED_KEYS", "no key");
     assert_eq!(it.run(&["audit", "public-key"]).code, 2);
-    it.set("KEYGATE_AUDIT_SIGNING_KEY", &"5a".repeat(32));
+    it.set("KEYGATE_AUDIT_TRUSTED_KEYS", &format!("{derived}, {derived}"));
     let configured = it.run(&["audit", "public-key"]).output.trim().to_owned();
     assert_ne!(configured, derived);
     let signed = it.run(&["audit", "checkpoint"]);

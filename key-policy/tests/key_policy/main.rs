@@ -9,8 +9,6 @@ mod layers;
 #[cfg(test)]
 mod random;
 #[cfg(test)]
-mod report;
-#[cfg(test)]
 mod typos;
 #[cfg(test)]
 mod weak_patterns;

@@ -131,13 +131,6 @@ impl EnvoyProcess {
         &self.process
     }
 
-    /// Its access log so far. Envoy writes it in batches: up to ten seconds late.
-    #[must_use]
-    pub fn access_log(&self) -> String {
-        let file = self.options.logs.join("envoy-access.log");
-        String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
-    }
-
     /// `GET path` on its admin interface: `/stats`, `/config_dump`, …
     ///
     /// # Errors

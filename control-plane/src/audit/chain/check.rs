@@ -74,6 +74,7 @@ pub struct ChainCheck {
     anchors: Anchors,
     place: Place,
     open: Option<Open>,
+    /// The batch up to which everything is gone; 0: nothing is.
     retired: u64,
     last_number: u64,
     found: Verified,
@@ -159,12 +160,6 @@ impl ChainCheck {
         }
     }
 
-    /// The batch that was reached.
-    #[must_use]
-    pub fn sequence(&self) -> u64 {
-        self.place.sequence
-    }
-
     /// The rows that have gone by.
     #[must_use]
     pub fn rows(&self) -> u64 {
@@ -241,7 +236,7 @@ impl ChainCheck {
     ///
     /// # Errors
     /// When rows of it are missing, or its hash is another one.
-    pub fn close(&mut self) -> Result<(), Fault> {
+    fn close(&mut self) -> Result<(), Fault> {
         let Some(Open { batch, hasher, suspect }) = self.open.take() else { return Ok(()) };
         let sequence = batch.sequence;
         if hasher.count() < batch.count {
@@ -323,12 +318,15 @@ impl ChainCheck {
         if it.number != self.last_number + 1 {
             return Err(Fault::CheckpointMissing { number: self.last_number + 1 });
         }
-        self.signature(checkpoint)?;
         self.last_number = it.number;
-        self.found.checkpoints += 1;
-        if it.sequence < self.retired {
-            return Ok(());
+        // Whoever signed for what is gone by now need not be known any more: the mark of
+        // retention, which is signed by whom we trust, speaks for it.
+        if it.sequence <= self.retired {
+            let signed = checkpoint.is_signed();
+            return if signed { Ok(()) } else { Err(Fault::WrongSignature { number: it.number }) };
         }
+        self.signature(checkpoint)?;
+        self.found.checkpoints += 1;
         if it.sequence > self.place.sequence {
             return Err(Fault::Truncated {
                 last: self.place.sequence,
@@ -360,20 +358,25 @@ impl ChainCheck {
         Ok(())
     }
 
-    /// As [`Self::finish`], of a part of the chain: its end is not that of the log.
+    /// As [`Self::finish`], of the part of the chain up to a batch.
     ///
     /// # Errors
     /// When that batch was not reached.
-    pub fn finish_at(mut self, head: &ChainHead) -> Result<Verified, Fault> {
+    pub fn finish_at(mut self, up_to: u64) -> Result<Verified, Fault> {
         self.close()?;
-        let Place { sequence, last_id, hash, recorded_at_ms, .. } = self.place;
-        let database_id = self.database_id.clone();
-        // The rest of what is known from outside is about what comes later.
-        self.anchors.clear();
-        if sequence < head.sequence {
-            return self.finish(head);
+        if self.place.sequence < up_to {
+            return Err(Fault::Truncated {
+                last: self.place.sequence,
+                known: up_to,
+                witness: "the record of what is old".to_owned(),
+            });
         }
-        self.finish(&ChainHead { database_id, sequence, last_id, hash, recorded_at_ms })
+        Ok(self.verified())
+    }
+
+    fn verified(self) -> Verified {
+        let Place { sequence, last_id, hash, .. } = self.place;
+        Verified { sequence, last_id, hash, ..self.found }
     }
 
     /// The chain's end, as the head says it.
@@ -397,12 +400,7 @@ impl ChainCheck {
         if !is_ours {
             return Err(Fault::HeadEdited { last });
         }
-        Ok(Verified {
-            sequence: last,
-            last_id: self.place.last_id,
-            hash: self.place.hash,
-            ..self.found
-        })
+        Ok(self.verified())
     }
 }
 

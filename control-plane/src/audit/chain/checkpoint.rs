@@ -3,7 +3,7 @@
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, str::FromStr};
 
 use super::ChainHash;
@@ -73,17 +73,15 @@ impl From<[u8; 32]> for PublicKey {
     }
 }
 
-impl AsRef<[u8]> for PublicKey {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
+impl Serialize for PublicKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
-impl TryFrom<Vec<u8>> for PublicKey {
-    type Error = NoPublicKey;
-
-    fn try_from(bytes: Vec<u8>) -> Result<Self, NoPublicKey> {
-        bytes.as_slice().try_into().map(Self).map_err(|_| NoPublicKey)
+impl<'de> Deserialize<'de> for PublicKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -154,7 +152,6 @@ pub struct Checkpoint {
     #[serde(flatten)]
     pub statement: Statement,
     /// Whose signature it is.
-    #[serde(with = "super::hex_text")]
     pub public_key: PublicKey,
     /// The signature.
     #[serde(with = "super::hex_text")]

@@ -116,7 +116,6 @@ pub enum Fault {
         /// Which checkpoint.
         number: u64,
         /// Whose signature it is.
-        #[serde(serialize_with = "shown")]
         public_key: PublicKey,
     },
     /// A checkpoint is gone.
@@ -161,8 +160,4 @@ pub enum Fault {
         /// Why.
         problem: String,
     },
-}
-
-fn shown<S: serde::Serializer>(key: &PublicKey, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(key)
 }

@@ -57,33 +57,27 @@ impl LineCheck {
         self.check.as_ref().map_or(0, ChainCheck::rows)
     }
 
-    /// The batch that was reached.
-    #[must_use]
-    pub fn sequence(&self) -> u64 {
-        self.check.as_ref().map_or(0, ChainCheck::sequence)
-    }
-
     /// The next line.
     ///
     /// # Errors
     /// When it is not what was recorded there.
-    pub fn line(&mut self, line: &Line) -> Result<(), Fault> {
+    pub fn line(&mut self, line: Line) -> Result<(), Fault> {
         match (line, &mut self.check) {
             (Line::Start { database_id, retired }, check @ None) if self.verified.is_none() => {
                 let anchors = std::mem::take(&mut self.anchors);
-                let mut begun = ChainCheck::new(database_id, self.trust.clone(), anchors);
+                let mut begun = ChainCheck::new(&database_id, self.trust.clone(), anchors);
                 if let Some(mark) = retired {
-                    begun.start_after(mark)?;
+                    begun.start_after(&mark)?;
                 }
                 *check = Some(begun);
                 Ok(())
             }
-            (Line::Batch(batch), Some(check)) => check.batch(batch.clone()),
-            (Line::Row(row), Some(check)) => check.row(row),
-            (Line::Checkpoint(checkpoint), Some(check)) => check.checkpoint(checkpoint),
+            (Line::Batch(batch), Some(check)) => check.batch(batch),
+            (Line::Row(row), Some(check)) => check.row(&row),
+            (Line::Checkpoint(checkpoint), Some(check)) => check.checkpoint(&checkpoint),
             (Line::End(head), Some(_)) => {
                 let check = self.check.take().ok_or_else(|| out_of_place("the end"))?;
-                self.verified = Some(check.finish(head)?);
+                self.verified = Some(check.finish(&head)?);
                 Ok(())
             }
             (Line::Start { .. }, _) => Err(out_of_place("another start")),
@@ -107,13 +101,13 @@ impl LineCheck {
         })
     }
 
-    /// What was found up to here: the batches before need not be all.
+    /// What was found up to this batch.
     ///
     /// # Errors
-    /// When the last batch is not whole.
-    pub fn finish_here(self, head: &ChainHead) -> Result<Verified, Fault> {
+    /// When it was not reached, or is not whole.
+    pub fn finish_at(self, up_to: u64) -> Result<Verified, Fault> {
         match self.check {
-            Some(check) => check.finish_at(head),
+            Some(check) => check.finish_at(up_to),
             None => self.finish(),
         }
     }

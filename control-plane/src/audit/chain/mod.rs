@@ -12,9 +12,6 @@ mod hex_text;
 pub mod line;
 pub mod row;
 
-#[cfg(test)]
-mod tests;
-
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 use std::{fmt, str::FromStr};

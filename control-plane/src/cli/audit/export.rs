@@ -82,9 +82,13 @@ async fn entries(
 }
 
 async fn chain(store: &dyn Store, output: &mut (dyn Write + Send)) -> anyhow::Result<()> {
-    let mut reader = ChainReader::new(store, store.retired_mark().await?).await?;
+    let mark = store.retired_mark().await?;
+    let mut reader = ChainReader::new(store, mark.clone()).await?;
     while let Some(line) = reader.next().await? {
         write(output, &line)?;
+    }
+    if store.retired_mark().await? != mark {
+        anyhow::bail!("old rows were retired meanwhile, and are missing; run it again");
     }
     Ok(())
 }

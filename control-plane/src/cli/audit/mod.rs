@@ -6,14 +6,20 @@ mod list;
 mod verify;
 
 use clap::Subcommand;
+use std::sync::Arc;
 
 use super::{offline, output::answer};
 use crate::{
-    audit::{chain::checkpoint::Reason, keeper::Keeper, signer::AuditSigner},
+    audit::{
+        chain::checkpoint::Reason,
+        keeper::Keeper,
+        signer::{AuditSigner, configured_keys},
+    },
     clock::SystemClock,
-    config::Settings,
+    config::{Config, Settings},
     random::SystemRandom,
     secret_key,
+    store::Store,
 };
 
 #[derive(Subcommand)]
@@ -43,10 +49,9 @@ pub(super) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 
 async fn checkpoint(settings: &Settings) -> anyhow::Result<()> {
     let (config, store) = offline::open(settings).await?;
-    let secrets = secret_key::load(&config, &*store, &SystemClock, &SystemRandom).await?;
-    let signer = AuditSigner::new(&config, &secrets);
-    let clock = std::sync::Arc::new(SystemClock);
-    let keeper = Keeper::new(store, clock, signer, config.audit);
+    let signer = signer(&config, &*store).await?;
+    let others = configured_keys(&config);
+    let keeper = Keeper::new(store, Arc::new(SystemClock), signer, others, config.audit);
     match keeper.checkpoint(Reason::Manual).await? {
         Some(checkpoint) => Ok(answer(&format!("{checkpoint}\n"))?),
         None => Ok(answer("nothing new since the last checkpoint\n")?),
@@ -55,6 +60,10 @@ async fn checkpoint(settings: &Settings) -> anyhow::Result<()> {
 
 async fn public_key(settings: &Settings) -> anyhow::Result<()> {
     let (config, store) = offline::open(settings).await?;
-    let secrets = secret_key::load(&config, &*store, &SystemClock, &SystemRandom).await?;
-    Ok(answer(&format!("{}\n", AuditSigner::new(&config, &secrets).public_key()))?)
+    Ok(answer(&format!("{}\n", signer(&config, &*store).await?.public_key()))?)
+}
+
+async fn signer(config: &Config, store: &dyn Store) -> anyhow::Result<AuditSigner> {
+    let secrets = secret_key::load(config, store, &SystemRandom).await?;
+    Ok(AuditSigner::new(config, &secrets))
 }

@@ -133,7 +133,7 @@ fn verify_file(
                 return Ok(Err(Fault::Unreadable { place, problem: error.to_string() }));
             }
         };
-        if let Err(fault) = check.line(&line) {
+        if let Err(fault) = check.line(line) {
             return Ok(Err(fault));
         }
         progress(check.rows());

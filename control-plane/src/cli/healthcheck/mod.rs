@@ -1,6 +1,6 @@
 //! `keygate healthcheck`: for container runtimes, whose images hold no curl.
 
-mod pinned;
+mod own_listener;
 
 use anyhow::{Context, bail};
 use std::{
@@ -12,7 +12,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::config::{NamedFile, Settings, TlsFiles, wrong};
+use crate::config::{Settings, TlsFiles, wrong};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// Far more than the answer takes.
@@ -23,8 +23,8 @@ pub(super) async fn run(settings: &Settings) -> anyhow::Result<()> {
         wrong("KEYGATE_LISTEN", format!("`{}` is no address and port", settings.listen))
     })?;
     let address = reachable(listen);
-    let certificate = TlsFiles::admin(settings)?.map(|files| files.certificate);
-    let answer = tokio::time::timeout(TIMEOUT, ask(address, certificate.as_ref()))
+    let speaks_tls = TlsFiles::admin(settings)?.is_some();
+    let answer = tokio::time::timeout(TIMEOUT, ask(address, speaks_tls))
         .await
         .with_context(|| format!("{address} did not answer within {} s", TIMEOUT.as_secs()))?
         .with_context(|| format!("{address} cannot be reached"))?;
@@ -43,11 +43,12 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-async fn ask(address: SocketAddr, certificate: Option<&NamedFile>) -> anyhow::Result<String> {
+async fn ask(address: SocketAddr, speaks_tls: bool) -> anyhow::Result<String> {
     let stream = TcpStream::connect(address).await?;
-    match certificate {
-        Some(file) => talk(pinned::connect(file, address.ip(), stream).await?, address).await,
-        None => talk(stream, address).await,
+    if speaks_tls {
+        talk(own_listener::connect(address.ip(), stream).await?, address).await
+    } else {
+        talk(stream, address).await
     }
 }
 

@@ -332,3 +332,20 @@ async fn what_is_wrong_with_a_file_is_said_with_its_setting_and_never_with_its_c
     let error = error.err().expect("refused").to_string();
     assert!(error.starts_with("KEYGATE_EDGE_TLS_KEY_FILE") && error.contains("cannot be read"));
 }
+
+#[tokio::test]
+async fn who_is_no_longer_trusted_is_cut_off_though_it_does_not_answer_the_farewell() {
+    let authority = Authority::new();
+    let it = Listener::start(&authority.sign(), Some(&authority)).await;
+    let mut old = it.connect(&authority, Some(&authority.sign())).await.expect("connected");
+    // HTTP/2 (RFC 9113, section 3.4): the preface, and settings without any. No ping of the
+    // server's is ever answered, so no farewell of its own comes to an end.
+    old.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("sent");
+    let mut frame = [0; 9];
+    old.read_exact(&mut frame).await.expect("the server's settings");
+
+    put(&it.folder, &authority.sign(), None);
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(9), old.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "it is still connected");
+}

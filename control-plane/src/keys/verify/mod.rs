@@ -9,13 +9,12 @@ use edge_protocol::{KeyEnvironment, Position};
 use key_policy::{Environment, Policy};
 use moka::future::Cache;
 use std::{sync::Arc, time::Duration};
-use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
 use super::{
     Key, StoredKey,
     digest::{DigestKey, PresentedKey},
-    hashing::Iterations,
+    hashing::{Iterations, SecretHash},
     pool::{HashPool, Overloaded},
 };
 use crate::{
@@ -26,7 +25,7 @@ use crate::{
 };
 use upkeep::Upkeep;
 
-/// How many verified keys are remembered: some 200 bytes each.
+/// How many verified keys are remembered.
 const REMEMBERED_KEYS: u64 = 100_000;
 /// How long a verified key is remembered without being hashed again.
 const REMEMBERED_FOR: Duration = Duration::from_mins(5);
@@ -69,6 +68,10 @@ enum Refuted {
     Overloaded,
 }
 
+/// A key's digest under a process's own key, and the stored hash that it was found right for. Who
+/// comes with a row that was hashed anew meanwhile asks for something else.
+type Remembered = ([u8; 32], [u8; 32]);
+
 /// Verifies keys.
 pub struct Verifier {
     store: Arc<dyn Store>,
@@ -80,9 +83,9 @@ pub struct Verifier {
     test_keys: bool,
     random: Arc<dyn Random>,
     memory_key: DigestKey,
-    /// From a digest under this process's own key to the stored hash that the key was found
-    /// right for. Nothing about the row but its hash is remembered: the row is read each time.
-    memory: Cache<[u8; 32], [u8; 32]>,
+    /// What was found right: a key, as its digest under this process's own key, for a stored hash.
+    /// Nothing about the row but its hash is remembered: the row is read each time.
+    memory: Cache<Remembered, ()>,
     upkeep: Upkeep,
 }
 
@@ -178,39 +181,30 @@ impl Verifier {
         key: &Arc<PresentedKey>,
         stored: &StoredKey,
     ) -> Result<bool, Overloaded> {
-        let remembered_as = self.memory_key.digest(key.expose());
-        if self
-            .memory
-            .get(&remembered_as)
-            .await
-            .is_some_and(|hash| hash.ct_eq(&stored.secret.digest).into())
-        {
-            ::metrics::counter!(metrics::VERIFY_REMEMBERED).increment(1);
-            return Ok(true);
-        }
         let secret = &stored.secret;
-        let hash = |key| async {
-            let digest = self
-                .pool
-                .hash(key, secret.recipe)
-                .await
-                .map_err(|Overloaded| Refuted::Overloaded)?;
-            if secret.matches(&digest) { Ok(digest) } else { Err(Refuted::Mismatch) }
+        let hash = async {
+            let hashed = self.pool.hash(Arc::clone(key), secret.recipe).await;
+            let digest = hashed.map_err(|Overloaded| Refuted::Overloaded)?;
+            if secret.matches(&digest) { Ok(()) } else { Err(Refuted::Mismatch) }
         };
         // Single flight: those who come with the same key meanwhile wait for this hash.
-        let mut verdict = self.memory.try_get_with(remembered_as, hash(Arc::clone(key))).await;
-        if matches!(&verdict, Ok(remembered) if !secret.matches(remembered)) {
-            // What is remembered belongs to a hash that has been replaced since.
-            self.memory.invalidate(&remembered_as).await;
-            verdict = self.memory.try_get_with(remembered_as, hash(Arc::clone(key))).await;
-        }
-        match verdict {
-            Ok(digest) => Ok(secret.matches(&digest)),
+        let entry = self.memory.entry(self.remembered_as(key, secret));
+        match entry.or_try_insert_with(hash).await {
+            Ok(found) => {
+                if !found.is_fresh() {
+                    ::metrics::counter!(metrics::VERIFY_REMEMBERED).increment(1);
+                }
+                Ok(true)
+            }
             Err(refuted) => match *refuted {
                 Refuted::Mismatch => Ok(false),
                 Refuted::Overloaded => Err(Overloaded),
             },
         }
+    }
+
+    fn remembered_as(&self, key: &PresentedKey, secret: &SecretHash) -> Remembered {
+        (self.memory_key.digest(key.expose()), secret.digest)
     }
 }
 

@@ -9,7 +9,11 @@ use super::{Outcome, PresentedKey};
 use crate::{
     clock::{Clock, testing::ManualClock},
     config::{Config, SecretKey, TestKeys},
-    keys::{Key, hashing::Iterations, new_key::NewKeyRequest},
+    keys::{
+        Key,
+        hashing::{HashRecipe, Iterations},
+        new_key::NewKeyRequest,
+    },
     random::SystemRandom,
     secret_key::{self, SecretKeyFault},
     store::credentials::SecretUse,
@@ -95,9 +99,13 @@ async fn a_secret_key_is_rotated_without_losing_a_key_and_each_moves_when_it_is_
 async fn load(database: &Database, secret: u8, previous: Option<u8>) -> Result<(), SecretKeyFault> {
     let config = with(database, secret, previous, 1000);
     let (store, clock) = (database.open().await, ManualClock::at(START));
-    let loaded = secret_key::load(&config, &*store, &clock, &SystemRandom).await.map(drop);
+    let started = async {
+        let secrets = secret_key::load(&config, &*store, &SystemRandom).await?;
+        secret_key::rotate(&secrets, &*store, &clock).await
+    };
+    let started = started.await;
     store.close().await;
-    loaded
+    started
 }
 
 #[tokio::test]
@@ -117,6 +125,20 @@ async fn a_wrong_secret_key_is_refused_whatever_the_previous_one_is() {
 }
 
 #[tokio::test]
+async fn a_command_in_a_shell_with_other_settings_rotates_nothing() {
+    let it = serve(Database::new().await, 1, None).await;
+    it.issue(request("a")).await;
+    let database = it.stop().await;
+    load(&database, 2, Some(1)).await.expect("rotated");
+    let store = database.open().await;
+    let shell = with(&database, 1, Some(2), 1000);
+    secret_key::load(&shell, &*store, &SystemRandom).await.expect("both are known");
+    store.close().await;
+    assert!(matches!(load(&database, 1, None).await, Err(SecretKeyFault::Another)));
+    load(&database, 2, None).await.expect("still the one");
+}
+
+#[tokio::test]
 async fn a_second_rotation_waits_for_the_keys_that_the_first_has_not_moved() {
     let it = serve(Database::new().await, 1, None).await;
     let (_, text) = it.issue(request("a")).await;
@@ -127,7 +149,7 @@ async fn a_second_rotation_waits_for_the_keys_that_the_first_has_not_moved() {
 
     let it = serve(database, 2, Some(1)).await;
     assert!(knows(&it, &text).await);
-    let current = it.service.verifier.lookup.name.to_string();
+    let current = it.service.verifier.lookup.name;
     until(async || uses(&it).await[0].secret == current).await;
     let database = it.stop().await;
     load(&database, 3, Some(2)).await.expect("rotated");
@@ -148,7 +170,7 @@ async fn processes_with_the_two_secret_keys_the_other_way_round_know_each_others
         assert!(knows(one, &old).await && knows(one, &new).await);
     }
     // What counts is the one that the database names.
-    let current = other.service.verifier.lookup.name.to_string();
+    let current = other.service.verifier.lookup.name;
     until(async || matches!(&uses(&it).await[..], [held] if held.secret == current)).await;
     for one in [&it, &other] {
         assert!(knows(one, &old).await && knows(one, &new).await);
@@ -181,6 +203,25 @@ async fn a_key_is_hashed_anew_when_hashes_have_become_dearer_and_never_when_chea
     assert_eq!(hash_of(&it, &other, &other_text).await, 1000);
     assert_eq!(hash_of(&it, &key, &text).await, 3000);
     it.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_is_known_though_its_row_is_hashed_anew_while_it_is_verified() {
+    let it = serve(Database::new().await, 1, None).await;
+    let (_, text) = it.issue(request("a")).await;
+    let verifier = &it.service.verifier;
+    let key = Arc::new(PresentedKey::new(text.as_bytes()).expect("short enough"));
+    let digest = verifier.lookup.lookup.lookup(key.expose());
+    let old = it.service.store.look_up(&digest).await.expect("read").found.expect("found");
+    let mut new = old.clone();
+    new.secret.recipe = HashRecipe::current(Iterations::new(2000).expect("enough"), [3; 16]);
+    new.secret.digest =
+        it.service.pool.hash(Arc::clone(&key), new.secret.recipe).await.expect("hashed");
+    // Those who have read the row before and after, at the same time and again and again.
+    for _ in 0..20 {
+        let both = tokio::join!(verifier.confirm(&key, &old), verifier.confirm(&key, &new));
+        assert!(matches!(both, (Ok(true), Ok(true))));
+    }
 }
 
 #[tokio::test]

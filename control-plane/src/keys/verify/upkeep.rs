@@ -20,11 +20,9 @@ use crate::{
         StoredKey,
         digest::PresentedKey,
         hashing::{HashRecipe, SecretHash},
-        pool::Overloaded,
     },
-    metrics,
-    random::{self, RandomError},
-    store::{StoreError, credentials::LookupPlace},
+    metrics, random,
+    store::credentials::LookupPlace,
 };
 
 /// Keys that may wait. Beyond it a key is left as it is; its next use will do.
@@ -33,17 +31,6 @@ const QUEUE: usize = 256;
 struct Task {
     key: Arc<PresentedKey>,
     stored: StoredKey,
-}
-
-/// Why a row was left as it is.
-#[derive(Debug, thiserror::Error)]
-enum Undone {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Overloaded(#[from] Overloaded),
-    #[error(transparent)]
-    Random(#[from] RandomError),
 }
 
 /// Keys whose rows are to be brought up to date.
@@ -58,6 +45,18 @@ impl Default for Upkeep {
     fn default() -> Self {
         let (tasks, inbox) = mpsc::channel(QUEUE);
         Self { tasks, inbox: Inbox::new(inbox), waiting: Mutex::default() }
+    }
+}
+
+/// A key in the set of those that wait; it leaves it also when the work on it panics.
+struct Waiting<'a> {
+    upkeep: &'a Upkeep,
+    key_id: KeyId,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.upkeep.waiting().remove(&self.key_id);
     }
 }
 
@@ -98,9 +97,10 @@ impl Verifier {
             let Some(task) = task else { return };
             let key_id = task.stored.key.key_id;
             let started = Instant::now();
+            let waiting = Waiting { upkeep: &self.upkeep, key_id };
             let done = self.bring_up_to_date(&task).await;
             drop(task);
-            self.upkeep.waiting().remove(&key_id);
+            drop(waiting);
             if let Err(error) = done {
                 tracing::debug!(%key_id, %error, "a row is left as it is until its key is used again");
             }
@@ -112,7 +112,7 @@ impl Verifier {
         }
     }
 
-    async fn bring_up_to_date(&self, task: &Task) -> Result<(), Undone> {
+    async fn bring_up_to_date(&self, task: &Task) -> anyhow::Result<()> {
         let Task { key, stored } = task;
         let key_id = stored.key.key_id;
         if stored.lookup_secret != self.lookup.name {
@@ -129,7 +129,7 @@ impl Verifier {
             let new = SecretHash { recipe, digest };
             if self.store.replace_hash(key_id, &stored.secret, &new).await? {
                 // Or the next use would hash it again.
-                self.memory.insert(self.memory_key.digest(key.expose()), digest).await;
+                self.memory.insert(self.remembered_as(key, &new), ()).await;
                 ::metrics::counter!(metrics::KEYS_REHASHED).increment(1);
                 tracing::debug!(%key_id, iterations = self.iterations.get(), "hashed anew");
             }

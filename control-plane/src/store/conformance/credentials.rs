@@ -86,7 +86,8 @@ pub(crate) async fn keys_are_counted_by_the_secret_key_they_need(store: Arc<dyn 
     for key in [under(OLD, admin(1)), under(NEW, stored(2)), expired] {
         add(&*store, &key).await;
     }
-    let used = |secret: &str, keys, usable| SecretUse { secret: secret.to_owned(), keys, usable };
+    let used =
+        |secret, keys, usable| SecretUse { secret: SecretName::from_stored(secret), keys, usable };
     assert_eq!(store.secret_use(at(5)).await.expect("read"), [used(OLD, 2, 1), used(NEW, 1, 1)]);
 }
 

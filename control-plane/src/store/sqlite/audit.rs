@@ -32,11 +32,16 @@ async fn insert_at(
     now_ms: i64,
     entries: &[AuditEntry],
 ) -> Result<(), StoreError> {
+    if entries.is_empty() {
+        return Ok(());
+    }
     let head = chain::head(connection).await?;
-    chain::add(connection, head.seal(source, batch, now_ms, entries)).await
+    let sealed = head.seal(source, batch, now_ms, entries);
+    let sealed = sealed.ok_or_else(|| StoreError::Corrupt("the time of an audit entry".into()))?;
+    chain::add(connection, sealed).await
 }
 
-/// Adds rows with one statement: a thousand take 9 ms, one by one 40.
+/// Adds rows with one statement: one by one they would take several times as long.
 pub(super) async fn insert_rows(
     connection: &mut SqliteConnection,
     rows: &[ChainedRow<'_>],

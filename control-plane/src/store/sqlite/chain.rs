@@ -2,13 +2,13 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 use std::borrow::Cow;
 
 use super::{
     SqliteStore, StoreError,
     audit::insert_rows,
-    row::{parse, signed, unsigned},
+    row::{bytes, parse, signed, unsigned},
 };
 use crate::{
     audit::chain::{
@@ -22,7 +22,7 @@ use crate::{
 
 /// Rows in a batch of those that were there before the chain was; batches deleted at once.
 const CHUNK: u32 = 1000;
-/// Rows deleted at once: some 20 ms in which nobody else can write.
+/// Rows deleted at once; meanwhile nobody else can write.
 const ROWS_DROPPED_AT_ONCE: u32 = 5000;
 
 const HEAD: &str = "SELECT database_id, sequence, last_id, hash, recorded_at_ms FROM audit_head";
@@ -34,11 +34,8 @@ pub(super) async fn head(connection: &mut SqliteConnection) -> Result<ChainHead,
 
 fn read_head(row: &SqliteRow) -> Result<ChainHead, StoreError> {
     let database_id: String = row.try_get("database_id")?;
-    let hash: Option<&[u8]> = row.try_get("hash")?;
-    let hash = match hash {
-        Some(bytes) => to_hash(bytes, "audit_head.hash")?,
-        None => ChainHash::genesis(&database_id),
-    };
+    let begun = row.try_get::<Option<&[u8]>, _>("hash")?.is_some();
+    let hash = if begun { bytes(row, "hash")?.into() } else { ChainHash::genesis(&database_id) };
     Ok(ChainHead {
         sequence: unsigned(row.try_get("sequence")?, "audit_head.sequence")?,
         last_id: row.try_get("last_id")?,
@@ -46,10 +43,6 @@ fn read_head(row: &SqliteRow) -> Result<ChainHead, StoreError> {
         recorded_at_ms: row.try_get("recorded_at_ms")?,
         database_id,
     })
-}
-
-fn to_hash(bytes: &[u8], column: &str) -> Result<ChainHash, StoreError> {
-    bytes.try_into().map_err(|_| StoreError::Corrupt(format!("{column} has {} bytes", bytes.len())))
 }
 
 /// Adds a batch to the chain and moves its end, in the transaction that adds its rows.
@@ -83,14 +76,24 @@ pub(super) async fn link(
     Ok(())
 }
 
-/// Adds rows, and the batch that has them. Nothing is sealed when there is nothing to add.
+/// Adds rows, and the batch that has them.
 pub(super) async fn add(
     connection: &mut SqliteConnection,
-    sealed: Option<Sealed<'_>>,
+    sealed: Sealed<'_>,
 ) -> Result<(), StoreError> {
-    let Some(Sealed { batch, rows, head }) = sealed else { return Ok(()) };
+    let Sealed { batch, rows, head } = sealed;
     insert_rows(connection, &rows).await?;
     link(connection, &batch, &head).await
+}
+
+/// Whether the rows that were there before the chain, if any, are in it.
+pub(super) async fn is_adopted(pool: &SqlitePool) -> Result<bool, StoreError> {
+    let waiting: bool = sqlx::query_scalar(
+        "SELECT sequence = 0 AND EXISTS (SELECT 1 FROM api_key_audit_log) FROM audit_head",
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(!waiting)
 }
 
 /// Begins the chain with the rows that were there before it, when there are any.
@@ -164,8 +167,8 @@ fn read_batch(row: &SqliteRow) -> Result<Batch, StoreError> {
         last_id: row.try_get("last_id")?,
         count: unsigned(row.try_get("count")?, "audit_batches.count")?,
         recorded_at_ms: row.try_get("recorded_at_ms")?,
-        previous_hash: to_hash(row.try_get("previous_hash")?, "audit_batches.previous_hash")?,
-        hash: to_hash(row.try_get("hash")?, "audit_batches.hash")?,
+        previous_hash: bytes(row, "previous_hash")?.into(),
+        hash: bytes(row, "hash")?.into(),
         digests: row.try_get("digests")?,
     })
 }
@@ -176,16 +179,12 @@ fn read_checkpoint(row: &SqliteRow) -> Result<Checkpoint, StoreError> {
         number: unsigned(row.try_get("number")?, "audit_checkpoints.number")?,
         sequence: unsigned(row.try_get("sequence")?, "audit_checkpoints.sequence")?,
         last_id: row.try_get("last_id")?,
-        hash: to_hash(row.try_get("hash")?, "audit_checkpoints.hash")?,
+        hash: bytes(row, "hash")?.into(),
         at_ms: row.try_get("at_ms")?,
         reason: parse(row.try_get("reason")?, "audit_checkpoints.reason")?,
     };
-    let bad = |column: &str| StoreError::Corrupt(format!("audit_checkpoints.{column}"));
-    let public_key: [u8; 32] =
-        row.try_get::<&[u8], _>("public_key")?.try_into().map_err(|_| bad("public_key"))?;
-    let signature =
-        row.try_get::<&[u8], _>("signature")?.try_into().map_err(|_| bad("signature"))?;
-    Ok(Checkpoint { statement, public_key: PublicKey::from(public_key), signature })
+    let public_key = PublicKey::from(bytes(row, "public_key")?);
+    Ok(Checkpoint { statement, public_key, signature: bytes(row, "signature")? })
 }
 
 impl SqliteStore {
@@ -219,24 +218,22 @@ impl SqliteStore {
         })
     }
 
-    async fn try_drop_retired(&self) -> Result<Dropped, StoreError> {
+    async fn try_drop_retired(&self, mark: &Statement) -> Result<Dropped, StoreError> {
         let mut transaction = self.begin().await?;
         let rows = sqlx::query(
             "DELETE FROM api_key_audit_log WHERE id IN
-                (SELECT id FROM api_key_audit_log
-                 WHERE id <= (SELECT max(last_id) FROM audit_checkpoints WHERE reason = 'retention')
-                 ORDER BY id LIMIT ?)",
+                (SELECT id FROM api_key_audit_log WHERE id <= ? ORDER BY id LIMIT ?)",
         )
+        .bind(mark.last_id)
         .bind(ROWS_DROPPED_AT_ONCE)
         .execute(&mut *transaction)
         .await?
         .rows_affected();
         let batches = sqlx::query(
             "DELETE FROM audit_batches WHERE sequence IN
-                (SELECT sequence FROM audit_batches
-                 WHERE sequence <= (SELECT max(sequence) FROM audit_checkpoints WHERE reason = 'retention')
-                 ORDER BY sequence LIMIT ?)",
+                (SELECT sequence FROM audit_batches WHERE sequence <= ? ORDER BY sequence LIMIT ?)",
         )
+        .bind(signed(mark.sequence, "sequence")?)
         .bind(CHUNK)
         .execute(&mut *transaction)
         .await?
@@ -339,7 +336,7 @@ impl AuditChain for SqliteStore {
         .transpose()
     }
 
-    async fn drop_retired(&self) -> Result<Dropped, StoreError> {
-        self.noted(self.try_drop_retired().await)
+    async fn drop_retired(&self, mark: &Checkpoint) -> Result<Dropped, StoreError> {
+        self.noted(self.try_drop_retired(&mark.statement).await)
     }
 }

@@ -3,11 +3,10 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use key_policy::KeyId;
-use sqlx::Row;
 
 use super::{
-    SqliteStore, StoreError, audit, feed,
-    row::{self, key_columns, unsigned},
+    SqliteStore, StoreError, audit, keys,
+    row::{key_columns, unsigned},
 };
 use crate::{
     audit::AuditEntry,
@@ -66,10 +65,7 @@ impl CredentialStore for SqliteStore {
         .bind(current.as_slice())
         .fetch_one(&self.readers)
         .await?;
-        let as_of = feed::position_of(row.try_get("epoch")?, row.try_get("sequence")?)?;
-        let missing = row.try_get::<Option<&str>, _>("key_id")?.is_none();
-        let found = if missing { None } else { Some(row::stored_key(&row)?) };
-        Ok(Lookup { as_of, found })
+        keys::lookup(&row)
     }
 
     async fn move_lookup(
@@ -129,7 +125,7 @@ impl CredentialStore for SqliteStore {
         rows.into_iter()
             .map(|(secret, keys, usable)| {
                 let (keys, usable) = (unsigned(keys, "count")?, unsigned(usable, "count")?);
-                Ok(SecretUse { secret, keys, usable })
+                Ok(SecretUse { secret: SecretName::from_stored(&secret), keys, usable })
             })
             .collect()
     }

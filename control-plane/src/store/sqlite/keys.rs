@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use edge_protocol::ChangeKind;
 use jiff::Timestamp;
 use key_policy::KeyId;
-use sqlx::{Row, Sqlite, SqliteConnection, Transaction};
+use sqlx::{Row, Sqlite, SqliteConnection, Transaction, sqlite::SqliteRow};
 
 use super::{
     SqliteStore, StoreError, audit, feed,
@@ -62,6 +62,14 @@ async fn find(connection: &mut SqliteConnection, key_id: KeyId) -> Result<Option
         .await?
         .map(|row| row::key(&row))
         .transpose()
+}
+
+/// Where the feed stood, and the key of the same row, if there is one.
+pub(super) fn lookup(row: &SqliteRow) -> Result<Lookup, StoreError> {
+    let as_of = feed::position_of(row.try_get("epoch")?, row.try_get("sequence")?)?;
+    let missing = row.try_get::<Option<&str>, _>("key_id")?.is_none();
+    let found = if missing { None } else { Some(row::stored_key(row)?) };
+    Ok(Lookup { as_of, found })
 }
 
 /// Whether an admin key other than this one could still be used.
@@ -181,10 +189,7 @@ impl KeyStore for SqliteStore {
         .bind(digest.as_slice())
         .fetch_one(&self.readers)
         .await?;
-        let as_of = feed::position_of(row.try_get("epoch")?, row.try_get("sequence")?)?;
-        let missing = row.try_get::<Option<&str>, _>("key_id")?.is_none();
-        let found = if missing { None } else { Some(row::stored_key(&row)?) };
-        Ok(Lookup { as_of, found })
+        lookup(&row)
     }
 
     async fn keys(&self, after: Option<KeyCursor>, limit: u32) -> Result<Vec<Key>, StoreError> {

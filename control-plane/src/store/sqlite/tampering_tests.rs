@@ -6,8 +6,16 @@ use std::sync::Arc;
 
 use super::options;
 use crate::{
+    audit::{
+        chain::{
+            check::{Anchors, Trust},
+            fault::Fault,
+        },
+        verify::{Scope, verify},
+    },
+    config::DatabaseUrl,
     store::{
-        Store,
+        self, Store,
         conformance::tampering::{self, Attacker},
     },
     testing::Database,
@@ -71,4 +79,29 @@ async fn nothing_is_replaced_by_inserting_it_again() {
         let refused = attacker.try_run(statement).await.expect_err(statement).to_string();
         assert!(refused.contains("append-only"), "{refused}");
     }
+}
+
+#[tokio::test]
+async fn rows_from_before_the_chain_become_its_beginning() {
+    let (store, attacker) = fresh().await;
+    let path = attacker.0.path.clone();
+    attacker.disarm().await;
+    // As the first migration left a log; a hole in the ids is where a transaction was given up.
+    for id in [1, 2, 5] {
+        attacker
+            .run(&format!(
+                "INSERT INTO api_key_audit_log (id, recorded_at_ms, at_ms, event, details, source)
+                 VALUES ({id}, 7, 5, 'DB_ERROR', 'x', 'control-plane')"
+            ))
+            .await;
+    }
+    for _ in 0..2 {
+        store::migrate(&DatabaseUrl::Sqlite(path.clone())).await.expect("migrated");
+    }
+    let scope = Scope { trust: Trust::Anyone, anchors: Anchors::new(), up_to: None };
+    let look = async || verify(&*store, &scope, &mut |_| {}).await.expect("read");
+    let found = look().await.expect("whole");
+    assert_eq!((found.batches, found.rows, found.last_id), (2, 3, 5));
+    attacker.run("UPDATE api_key_audit_log SET details = 'y' WHERE id = 2").await;
+    assert_eq!(look().await, Err(Fault::RowEdited { row: 2, batch: 1 }));
 }

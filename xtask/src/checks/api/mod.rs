@@ -3,7 +3,6 @@
 
 mod schemathesis;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -12,36 +11,23 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::stack::{Build, ControlPlaneOptions, ControlPlaneProcess, build_keygate, free_port};
-use crate::{interrupt, progress, workspace};
+use crate::{progress, workspace};
 use schemathesis::Target;
-
-/// A limit that the fuzzer does not reach: what it looks for is behind the limits.
-const NO_LIMIT: &str = "1000000";
 
 pub(super) fn run() -> Result<()> {
     let keygate = build_keygate(Build::Debug)?;
     let folder = workspace::target_dir()?.join("api");
     let fuzzer = schemathesis::install()?;
-    for (name, database) in databases(&folder) {
-        interrupt::check()?;
-        progress::step(&format!("fuzzing the admin API on {name}"));
-        let folder = folder.join(name);
-        // What an earlier run has left would be found again.
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        fuzz(&fuzzer, &folder, &keygate, &database)
-            .with_context(|| format!("on {name}; the service's log is in {}", folder.display()))?;
-    }
-    Ok(())
+    // What an earlier run has left would be found again.
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    progress::step("fuzzing the admin API");
+    fuzz(&fuzzer, &folder, &keygate)
+        .with_context(|| format!("the service's log is in {}", folder.display()))
 }
 
-/// What the API is tried on.
-fn databases(folder: &Path) -> Vec<(&'static str, String)> {
-    vec![("sqlite", format!("sqlite://{}", folder.join("sqlite/keygate.db").display()))]
-}
-
-fn fuzz(fuzzer: &Path, folder: &Path, keygate: &Path, database: &str) -> Result<()> {
-    let options = options(folder, keygate, database)?;
+fn fuzz(fuzzer: &Path, folder: &Path, keygate: &Path) -> Result<()> {
+    let options = options(folder, keygate)?;
     let command = options.keygate();
     command.run(&["migrate"])?;
     let key =
@@ -56,21 +42,15 @@ fn fuzz(fuzzer: &Path, folder: &Path, keygate: &Path, database: &str) -> Result<
     schemathesis::run(fuzzer, folder, &Target { url, key_id, api_key })
 }
 
-fn options(folder: &Path, keygate: &Path, database: &str) -> Result<ControlPlaneOptions> {
+fn options(folder: &Path, keygate: &Path) -> Result<ControlPlaneOptions> {
     let loopback = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
-    let env = [
-        ("KEYGATE_DATABASE_URL", database),
-        ("KEYGATE_ENVIRONMENT", "testing"),
-        ("KEYGATE_ADMIN_RATE_LIMIT", NO_LIMIT),
-        ("KEYGATE_ADMIN_FAILURE_LIMIT", NO_LIMIT),
-    ];
-    let env: BTreeMap<_, _> =
-        env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let database = format!("sqlite://{}", folder.join("keygate.db").display());
+    let env = [("KEYGATE_DATABASE_URL", database), ("KEYGATE_ENVIRONMENT", "testing".to_owned())];
     Ok(ControlPlaneOptions {
         binary: PathBuf::from(keygate),
         logs: folder.to_path_buf(),
         listen: loopback(free_port()?),
         edge_listen: loopback(free_port()?),
-        env,
+        env: env.map(|(name, value)| (name.to_owned(), value)).into(),
     })
 }

@@ -8,7 +8,7 @@ use std::fmt;
 ///
 /// # Errors
 /// When it is another kind of value, has a fraction, or does not fit.
-pub fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     struct Visitor;
 
     impl de::Visitor<'_> for Visitor {
@@ -44,7 +44,7 @@ mod tests {
     use serde::Deserialize;
 
     #[derive(Debug, Deserialize)]
-    struct Example(#[serde(deserialize_with = "super::number")] u32);
+    struct Example(#[serde(deserialize_with = "super::deserialize")] u32);
 
     #[test]
     fn a_number_without_a_fraction_is_whole_however_it_is_written() {

@@ -4,10 +4,6 @@
 //! the named one as the previous: then the name changes, and each key moves to the new secret key
 //! when it is next verified, since only whoever presents it can say what it is.
 
-mod seal;
-
-pub use seal::{SealError, SealKey};
-
 use edge_protocol::{Deployment, EventKind};
 
 use crate::{
@@ -41,7 +37,7 @@ pub enum SecretKeyFault {
     #[error(
         "KEYGATE_SECRET_KEY: {0} usable key(s) still depend on the secret key before \
          KEYGATE_SECRET_KEY_PREVIOUS, and would be lost with this change; wait until they have been \
-         used, or rotate or revoke them first (`keygate doctor` counts them)"
+         used, or revoke them first"
     )]
     WouldBeLost(u64),
     /// The database failed.
@@ -59,8 +55,6 @@ pub struct Secret {
     pub name: SecretName,
     /// Makes the digests that keys are looked up by.
     pub lookup: DigestKey,
-    /// Seals what must be readable again.
-    pub seal: SealKey,
 }
 
 impl Secret {
@@ -68,7 +62,7 @@ impl Secret {
     #[must_use]
     pub fn new(key: &SecretKey) -> Self {
         let lookup = DigestKey::new(key.expose());
-        Self { name: lookup.name(), seal: SealKey::derive(&lookup), lookup }
+        Self { name: lookup.name(), lookup }
     }
 }
 
@@ -82,15 +76,13 @@ pub struct Secrets {
 }
 
 /// The secret keys: the configured ones, or outside production one that is drawn once and kept in
-/// the database. When the database still names the previous one, it names the current one from
-/// now on.
+/// the database. The database must name one of them; a new one names the current one from now on.
 ///
 /// # Errors
 /// As [`SecretKeyFault`] says.
 pub async fn load(
     config: &Config,
     store: &dyn Store,
-    clock: &dyn Clock,
     random: &dyn Random,
 ) -> Result<Secrets, SecretKeyFault> {
     let current = match &config.secret_key {
@@ -102,51 +94,69 @@ pub async fn load(
     };
     let previous = config.previous_secret_key.as_ref().map(Secret::new);
     let previous = previous.filter(|previous| previous.name != current.name);
-    let secrets = Secrets { current, previous };
-
-    let name = secrets.current.name.to_string();
-    let named = store.setting_or_insert(SECRET_NAME, &name).await?;
-    if named != name {
-        take_over(&secrets, &named, store, clock).await?;
+    let named = store.setting_or_insert(SECRET_NAME, &current.name.to_string()).await?;
+    let named = SecretName::from_stored(&named);
+    if named != current.name && previous.as_ref().is_none_or(|previous| previous.name != named) {
+        return Err(SecretKeyFault::Another);
     }
-    Ok(secrets)
+    Ok(Secrets { current, previous })
 }
 
-/// Lets the database name the current secret key in the place of the previous one.
-async fn take_over(
+/// Lets the database name the current secret key in the place of the previous one, if it still
+/// names that; and says how many keys wait to be used once more. Only a service does this: a
+/// command in a shell with last year's settings must not turn a deployment back.
+///
+/// # Errors
+/// As [`SecretKeyFault`] says.
+pub async fn rotate(
     secrets: &Secrets,
-    named: &str,
     store: &dyn Store,
     clock: &dyn Clock,
 ) -> Result<(), SecretKeyFault> {
-    let name = secrets.current.name.to_string();
-    let previous = secrets.previous.as_ref().filter(|previous| previous.name.to_string() == named);
-    let previous = previous.ok_or(SecretKeyFault::Another)?;
+    let Secrets { current, previous } = secrets;
     let now = clock.now();
-    let lost: u64 = store
-        .secret_use(now)
-        .await?
-        .iter()
-        .filter(|held| held.secret != named && held.secret != name)
-        .map(|held| held.usable)
-        .sum();
+    let (mut waiting, mut lost) = (0, 0);
+    for held in store.secret_use(now).await? {
+        if previous.as_ref().is_some_and(|previous| previous.name == held.secret) {
+            waiting += held.usable;
+        } else if held.secret != current.name {
+            lost += held.usable;
+        }
+    }
+    if let Some(previous) = previous
+        && named(store).await? == previous.name
+    {
+        if lost > 0 {
+            return Err(SecretKeyFault::WouldBeLost(lost));
+        }
+        let details = format!("from={} to={}", previous.name, current.name);
+        let entry = AuditEntry::of(EventKind::SecretKeyRotated, now, details);
+        if store.rename_secret(&previous.name, &current.name, &entry).await? {
+            entry.log();
+        } else if named(store).await? != current.name {
+            // Another process was faster, and has led elsewhere.
+            return Err(SecretKeyFault::Another);
+        }
+    }
+    if waiting > 0 {
+        tracing::info!(
+            keys = waiting,
+            "usable keys still depend on KEYGATE_SECRET_KEY_PREVIOUS; each moves when it is used"
+        );
+    }
     if lost > 0 {
-        return Err(SecretKeyFault::WouldBeLost(lost));
+        tracing::warn!(
+            keys = lost,
+            "usable keys depend on a secret key that is not set any more, and are refused; set it \
+             as KEYGATE_SECRET_KEY_PREVIOUS until they have been used, or revoke them"
+        );
     }
-    let entry = AuditEntry::of(
-        EventKind::SecretKeyRotated,
-        now,
-        format!("from={} to={}", previous.name, secrets.current.name),
-    );
-    if store.rename_secret(&previous.name, &secrets.current.name, &entry).await? {
-        entry.log();
-        return Ok(());
-    }
-    // Another process was faster; what counts is where it has led.
-    match store.setting(SECRET_NAME).await? {
-        Some(named) if named == name => Ok(()),
-        _ => Err(SecretKeyFault::Another),
-    }
+    Ok(())
+}
+
+/// The secret key that the database names.
+async fn named(store: &dyn Store) -> Result<SecretName, StoreError> {
+    Ok(SecretName::from_stored(&store.setting(SECRET_NAME).await?.unwrap_or_default()))
 }
 
 async fn drawn(store: &dyn Store, random: &dyn Random) -> Result<SecretKey, SecretKeyFault> {
