@@ -63,6 +63,18 @@ event_kinds! {
     AdminDenied = "ADMIN_DENIED",
     /// The deployment's secret key is another one now.
     SecretKeyRotated = "SECRET_KEY_ROTATED",
+    /// An admin key has a second factor from now on.
+    TotpEnrolled = "TOTP_ENROLLED",
+    /// An admin key has no second factor any more.
+    TotpDisabled = "TOTP_DISABLED",
+    /// The second factor of an admin call was missing or wrong.
+    TotpDenied = "TOTP_DENIED",
+    /// A recovery code stood in for the second factor; it is used up.
+    TotpRecoveryUsed = "TOTP_RECOVERY_USED",
+    /// A copy of the database was made.
+    BackupMade = "BACKUP_MADE",
+    /// The database was made from a copy.
+    BackupRestored = "BACKUP_RESTORED",
 }
 
 // Derived, it would have the variants' names.

@@ -116,6 +116,23 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether no setting of any filter lets such a key pass: its bytes, its length beyond every
+    /// bound, or the structure and checksum of a key that claims to be one of ours.
+    #[must_use]
+    pub const fn is_hard(self) -> bool {
+        match self {
+            Self::Format(fault) => matches!(
+                fault,
+                FormatFault::NotPrintable
+                    | FormatFault::Comma
+                    | FormatFault::TooLong
+                    | FormatFault::Malformed
+                    | FormatFault::Checksum
+            ),
+            Self::Weak(_) => false,
+        }
+    }
+
     /// A stable name for logs, metrics and answers.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -36,6 +36,9 @@ pub(crate) struct Own<'key> {
 }
 
 impl<'key> Own<'key> {
+    /// What follows the secret: the checksum.
+    pub(crate) const AFTER_SECRET: usize = checksum::LENGTH;
+
     /// The length of every own key with this prefix.
     pub(crate) const fn length(prefix: &Prefix) -> usize {
         prefix.length() + "_live".len() + TAIL_LENGTH

@@ -32,6 +32,7 @@ mod id;
 mod kinds;
 mod policy;
 mod prefix;
+mod report;
 mod validate;
 mod weakness;
 
@@ -44,4 +45,5 @@ pub use generate::NewKey;
 pub use id::{KeyId, KeyIdFault};
 pub use policy::Policy;
 pub use prefix::{Prefix, PrefixFault};
+pub use report::{Fragment, FragmentKind, Report};
 pub use validate::{LONGEST_KEY, PolicyFault};

@@ -13,6 +13,7 @@ pub mod private_file;
 pub mod probe;
 pub mod process;
 pub mod progress;
+pub mod servers;
 pub mod stack;
 mod up;
 pub mod wait;

@@ -118,7 +118,10 @@ impl AuditEntry {
             | EventKind::KeyRotated
             | EventKind::KeyRevoked
             | EventKind::ValidApiKey
-            | EventKind::SecretKeyRotated => tracing::info!(target: "keygate::audit", "{line}"),
+            | EventKind::SecretKeyRotated
+            | EventKind::TotpEnrolled
+            | EventKind::BackupMade
+            | EventKind::BackupRestored => tracing::info!(target: "keygate::audit", "{line}"),
             _ => tracing::warn!(target: "keygate::audit", "{line}"),
         }
     }

@@ -67,7 +67,13 @@ fn is_of_filters(kind: EventKind) -> bool {
         | EventKind::KeyRotated
         | EventKind::KeyRevoked
         | EventKind::AdminDenied
-        | EventKind::SecretKeyRotated => false,
+        | EventKind::SecretKeyRotated
+        | EventKind::TotpEnrolled
+        | EventKind::TotpDisabled
+        | EventKind::TotpDenied
+        | EventKind::TotpRecoveryUsed
+        | EventKind::BackupMade
+        | EventKind::BackupRestored => false,
     }
 }
 

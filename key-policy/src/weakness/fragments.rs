@@ -45,6 +45,22 @@ impl Remainder {
     }
 }
 
+/// Where the fragments of `text` are that [`Remainder::of`] takes out: start and length, from the
+/// first to the last.
+pub(super) fn places(text: &[u8], runs: &Runs) -> Vec<(usize, usize)> {
+    let cut = Cut::cheapest(text, runs);
+    let mut places = Vec::new();
+    let mut start = 0;
+    while start < text.len() {
+        let length = cut.length_at(start);
+        if length > 1 {
+            places.push((start, length));
+        }
+        start += length;
+    }
+    places
+}
+
 /// Single characters, then fragments: what a cut leaves.
 type Cost = (u16, u16);
 

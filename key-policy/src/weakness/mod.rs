@@ -15,6 +15,7 @@ mod words;
 
 use crate::entropy::reaches;
 use crate::fault::Weakness;
+use crate::report::{Fragment, FragmentKind};
 use crate::validate::LONGEST_KEY;
 use fragments::Remainder;
 use runs::Runs;
@@ -47,4 +48,30 @@ pub(crate) fn check(judged: &[u8], min_entropy_bits: f64) -> Result<(), Weakness
         return Err(Weakness::TooLittleLeft);
     }
     Ok(())
+}
+
+/// The fragments that count as one character each, and what is left besides them, in bits.
+pub(crate) fn fragments(judged: &[u8]) -> (Vec<Fragment>, f64) {
+    let text = judged.get(..LONGEST_KEY).unwrap_or(judged);
+    let (mut sequences, mut repeats, mut all) = (Runs::default(), Runs::default(), Runs::default());
+    for runs in [&mut sequences, &mut all] {
+        sequence::find(text, runs);
+    }
+    for runs in [&mut repeats, &mut all] {
+        repeat::find(text, runs);
+    }
+    let kind = |start, length| {
+        if sequences.longest_at(start) >= length {
+            FragmentKind::Sequence
+        } else if repeats.longest_at(start) >= length {
+            FragmentKind::Repeat
+        } else {
+            FragmentKind::Word
+        }
+    };
+    let found = fragments::places(text, &all)
+        .into_iter()
+        .map(|(start, length)| Fragment { start, length, kind: kind(start, length) })
+        .collect();
+    (found, Remainder::of(text, &all).bits())
 }

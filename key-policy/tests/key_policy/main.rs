@@ -9,6 +9,8 @@ mod layers;
 #[cfg(test)]
 mod random;
 #[cfg(test)]
+mod report;
+#[cfg(test)]
 mod typos;
 #[cfg(test)]
 mod weak_patterns;

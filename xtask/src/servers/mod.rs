@@ -1,0 +1,4 @@
+//! Servers that are not ours, for the tests: real ones, on free ports, in temporary folders, gone
+//! with the value that owns them.
+
+pub mod redis;
