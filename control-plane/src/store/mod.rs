@@ -5,10 +5,13 @@
 //! [`conformance`](self::conformance), and is opened by [`open`].
 
 pub mod audit_chain;
+mod audit_row;
 #[cfg(test)]
 pub mod conformance;
 pub mod credentials;
 pub mod cursor;
+mod feed_row;
+mod row;
 pub mod sqlite;
 
 use async_trait::async_trait;

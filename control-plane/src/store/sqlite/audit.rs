@@ -1,17 +1,16 @@
 //! The audit log on `SQLite`.
 
 use async_trait::async_trait;
-use edge_protocol::Event;
 use jiff::Timestamp;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::{
-    SqliteStore, StoreError, chain,
-    row::{parse, signed, unsigned},
-};
+use super::{SqliteStore, StoreError, chain};
 use crate::{
     audit::{AuditEntry, AuditRow, OWN_SOURCE, chain::row::ChainedRow},
-    store::{AuditFilter, AuditStore, BatchOutcome, IdRange},
+    store::{
+        AuditFilter, AuditStore, BatchOutcome, IdRange, audit_row,
+        row::{signed, to_json},
+    },
 };
 
 /// Adds the control plane's own entries, in order, as one batch of the chain. They are recorded
@@ -46,8 +45,6 @@ pub(super) async fn insert_rows(
     connection: &mut SqliteConnection,
     rows: &[ChainedRow<'_>],
 ) -> Result<(), StoreError> {
-    let rows =
-        serde_json::to_string(rows).map_err(|error| StoreError::Corrupt(error.to_string()))?;
     sqlx::query(
         "INSERT INTO api_key_audit_log
             (id, recorded_at_ms, at_ms, event, key_id, key_hash, client_ip, actor, details, shadow,
@@ -57,28 +54,10 @@ pub(super) async fn insert_rows(
                 value ->> 'details', value ->> 'shadow', value ->> 'source', value ->> 'batch'
          FROM json_each(?) ORDER BY key",
     )
-    .bind(rows)
+    .bind(to_json(&rows)?)
     .execute(connection)
     .await?;
     Ok(())
-}
-
-fn read(row: &SqliteRow) -> Result<AuditRow, StoreError> {
-    let client_ip: Option<&str> = row.try_get("client_ip")?;
-    let event = Event {
-        at_ms: unsigned(row.try_get("at_ms")?, "at_ms")?,
-        kind: parse(row.try_get("event")?, "event")?,
-        key_hash: row.try_get("key_hash")?,
-        key_id: row.try_get("key_id")?,
-        client_ip: client_ip.map(|ip| parse(ip, "client_ip")).transpose()?,
-        details: row.try_get("details")?,
-        shadow: row.try_get("shadow")?,
-    };
-    Ok(AuditRow {
-        id: row.try_get("id")?,
-        entry: AuditEntry { event, actor: row.try_get("actor")? },
-        source: row.try_get("source")?,
-    })
 }
 
 impl SqliteStore {
@@ -192,6 +171,6 @@ impl AuditStore for SqliteStore {
             query.push(" AND +at_ms < ").push_bind(until.as_millisecond());
         }
         query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
-        query.build().fetch_all(&self.readers).await?.iter().map(read).collect()
+        query.build().fetch_all(&self.readers).await?.iter().map(audit_row::read).collect()
     }
 }

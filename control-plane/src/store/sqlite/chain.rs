@@ -2,22 +2,20 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
-use std::borrow::Cow;
+use sqlx::{SqliteConnection, SqlitePool};
 
-use super::{
-    SqliteStore, StoreError,
-    audit::insert_rows,
-    row::{bytes, parse, signed, unsigned},
-};
+use super::{SqliteStore, StoreError, audit::insert_rows};
 use crate::{
     audit::chain::{
-        ChainHash,
         batch::{Batch, ChainHead, Sealed},
-        checkpoint::{Checkpoint, PublicKey, Statement},
+        checkpoint::{Checkpoint, Statement},
         row::ChainedRow,
     },
-    store::audit_chain::{AuditChain, ChainEnds, CheckpointOutcome, Dropped},
+    store::{
+        audit_chain::{AuditChain, ChainEnds, CheckpointOutcome, Dropped},
+        audit_row,
+        row::{Cells, signed, unsigned},
+    },
 };
 
 /// Rows in a batch of those that were there before the chain was; batches deleted at once.
@@ -29,20 +27,7 @@ const HEAD: &str = "SELECT database_id, sequence, last_id, hash, recorded_at_ms 
 
 /// Where the chain ends. Within a transaction that writes nobody else can move it.
 pub(super) async fn head(connection: &mut SqliteConnection) -> Result<ChainHead, StoreError> {
-    read_head(&sqlx::query(HEAD).fetch_one(connection).await?)
-}
-
-fn read_head(row: &SqliteRow) -> Result<ChainHead, StoreError> {
-    let database_id: String = row.try_get("database_id")?;
-    let begun = row.try_get::<Option<&[u8]>, _>("hash")?.is_some();
-    let hash = if begun { bytes(row, "hash")?.into() } else { ChainHash::genesis(&database_id) };
-    Ok(ChainHead {
-        sequence: unsigned(row.try_get("sequence")?, "audit_head.sequence")?,
-        last_id: row.try_get("last_id")?,
-        hash,
-        recorded_at_ms: row.try_get("recorded_at_ms")?,
-        database_id,
-    })
+    audit_row::head(&sqlx::query(HEAD).fetch_one(connection).await?)
 }
 
 /// Adds a batch to the chain and moves its end, in the transaction that adds its rows.
@@ -131,60 +116,8 @@ async fn rows_after(
         .fetch_all(connection)
         .await?
         .iter()
-        .map(read_row)
+        .map(audit_row::chained)
         .collect()
-}
-
-/// Reads a row as it stands, whatever it holds: what is wrong with it is for the chain to say.
-fn read_row(row: &SqliteRow) -> Result<ChainedRow<'static>, StoreError> {
-    let optional = |column: &str| {
-        let bytes: Option<Vec<u8>> = row.try_get(column)?;
-        Ok::<_, sqlx::Error>(
-            bytes.map(|bytes| Cow::from(String::from_utf8_lossy(&bytes).into_owned())),
-        )
-    };
-    let text = |column: &str| optional(column).map(Option::unwrap_or_default);
-    Ok(ChainedRow {
-        id: row.try_get("id")?,
-        recorded_at_ms: row.try_get("recorded_at_ms")?,
-        at_ms: row.try_get("at_ms")?,
-        event: text("event")?,
-        key_id: optional("key_id")?,
-        key_hash: optional("key_hash")?,
-        client_ip: optional("client_ip")?,
-        actor: optional("actor")?,
-        details: text("details")?,
-        shadow: row.try_get("shadow")?,
-        source: text("source")?,
-        batch: row.try_get("batch")?,
-    })
-}
-
-fn read_batch(row: &SqliteRow) -> Result<Batch, StoreError> {
-    Ok(Batch {
-        sequence: unsigned(row.try_get("sequence")?, "audit_batches.sequence")?,
-        first_id: row.try_get("first_id")?,
-        last_id: row.try_get("last_id")?,
-        count: unsigned(row.try_get("count")?, "audit_batches.count")?,
-        recorded_at_ms: row.try_get("recorded_at_ms")?,
-        previous_hash: bytes(row, "previous_hash")?.into(),
-        hash: bytes(row, "hash")?.into(),
-        digests: row.try_get("digests")?,
-    })
-}
-
-fn read_checkpoint(row: &SqliteRow) -> Result<Checkpoint, StoreError> {
-    let statement = Statement {
-        database_id: row.try_get("database_id")?,
-        number: unsigned(row.try_get("number")?, "audit_checkpoints.number")?,
-        sequence: unsigned(row.try_get("sequence")?, "audit_checkpoints.sequence")?,
-        last_id: row.try_get("last_id")?,
-        hash: bytes(row, "hash")?.into(),
-        at_ms: row.try_get("at_ms")?,
-        reason: parse(row.try_get("reason")?, "audit_checkpoints.reason")?,
-    };
-    let public_key = PublicKey::from(bytes(row, "public_key")?);
-    Ok(Checkpoint { statement, public_key, signature: bytes(row, "signature")? })
 }
 
 impl SqliteStore {
@@ -259,9 +192,9 @@ impl AuditChain for SqliteStore {
         .fetch_one(&self.readers)
         .await?;
         Ok(ChainEnds {
-            head: read_head(&row)?,
-            max_id: row.try_get("max_id")?,
-            max_sequence: unsigned(row.try_get("max_sequence")?, "audit_batches.sequence")?,
+            head: audit_row::head(&row)?,
+            max_id: row.integer("max_id")?,
+            max_sequence: unsigned(row.integer("max_sequence")?, "audit_batches.sequence")?,
         })
     }
 
@@ -272,7 +205,7 @@ impl AuditChain for SqliteStore {
             .fetch_all(&self.readers)
             .await?
             .iter()
-            .map(read_batch)
+            .map(audit_row::batch)
             .collect()
     }
 
@@ -291,7 +224,7 @@ impl AuditChain for SqliteStore {
             .fetch_all(&self.readers)
             .await?
             .iter()
-            .map(read_checkpoint)
+            .map(audit_row::checkpoint)
             .collect()
     }
 
@@ -300,7 +233,7 @@ impl AuditChain for SqliteStore {
             .fetch_optional(&self.readers)
             .await?
             .as_ref()
-            .map(read_checkpoint)
+            .map(audit_row::checkpoint)
             .transpose()
     }
 
@@ -312,7 +245,7 @@ impl AuditChain for SqliteStore {
         .fetch_optional(&self.readers)
         .await?
         .as_ref()
-        .map(read_checkpoint)
+        .map(audit_row::checkpoint)
         .transpose()
     }
 
@@ -332,7 +265,7 @@ impl AuditChain for SqliteStore {
         .fetch_optional(&self.readers)
         .await?
         .as_ref()
-        .map(read_batch)
+        .map(audit_row::batch)
         .transpose()
     }
 

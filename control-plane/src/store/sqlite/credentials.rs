@@ -4,10 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use key_policy::KeyId;
 
-use super::{
-    SqliteStore, StoreError, audit, keys,
-    row::{key_columns, unsigned},
-};
+use super::{SqliteStore, StoreError, audit};
 use crate::{
     audit::AuditEntry,
     keys::{
@@ -17,6 +14,7 @@ use crate::{
     store::{
         Lookup,
         credentials::{CredentialStore, LookupPlace, SECRET_NAME, SecretUse},
+        row::{self, key_columns, unsigned},
     },
 };
 
@@ -65,7 +63,7 @@ impl CredentialStore for SqliteStore {
         .bind(current.as_slice())
         .fetch_one(&self.readers)
         .await?;
-        keys::lookup(&row)
+        row::lookup(&row)
     }
 
     async fn move_lookup(

@@ -1,33 +1,19 @@
 //! The change feed on `SQLite`.
 
 use async_trait::async_trait;
-use edge_protocol::{Change, ChangeKind, Position};
+use edge_protocol::{ChangeKind, Position};
 use jiff::Timestamp;
 use key_policy::KeyId;
 use sqlx::{SqliteConnection, SqlitePool};
 use std::sync::PoisonError;
 use tokio::sync::watch;
 
-use super::{
-    SqliteStore, StoreError,
-    row::{signed, unsigned},
+use super::{SqliteStore, StoreError};
+use crate::store::{
+    ChangeFeed, Changes,
+    feed_row::{self, FeedRow},
+    row::{self, signed, unsigned},
 };
-use crate::store::{ChangeFeed, Changes};
-
-fn name(kind: ChangeKind) -> &'static str {
-    match kind {
-        ChangeKind::Created => "created",
-        ChangeKind::Updated => "updated",
-        ChangeKind::Revoked => "revoked",
-    }
-}
-
-fn kind(name: &str) -> Result<ChangeKind, StoreError> {
-    [ChangeKind::Created, ChangeKind::Updated, ChangeKind::Revoked]
-        .into_iter()
-        .find(|kind| self::name(*kind) == name)
-        .ok_or_else(|| StoreError::Corrupt(format!("change_log.kind = {name}")))
-}
 
 /// Gives the change its place, within the transaction that makes it: a change that is rolled back
 /// takes its number with it, so the feed has no holes.
@@ -41,18 +27,11 @@ pub(super) async fn append(
         "INSERT INTO change_log (key_id, kind, at_ms) VALUES (?, ?, ?) RETURNING sequence",
     )
     .bind(key_id.to_string())
-    .bind(name(kind))
+    .bind(feed_row::name(kind))
     .bind(at.as_millisecond())
     .fetch_one(connection)
     .await?;
     unsigned(sequence, "sequence")
-}
-
-/// A position as a row holds it.
-pub(super) fn position_of(epoch: Option<String>, sequence: i64) -> Result<Position, StoreError> {
-    let epoch =
-        epoch.ok_or_else(|| StoreError::Corrupt("the setting feed_epoch is missing".to_owned()))?;
-    Ok(Position { epoch, sequence: unsigned(sequence, "sequence")? })
 }
 
 /// Where the feed stands. Epoch and sequence are of one snapshot, so that another database under
@@ -64,7 +43,7 @@ pub(super) async fn position(pool: &SqlitePool) -> Result<Position, StoreError> 
     )
     .fetch_one(pool)
     .await?;
-    position_of(epoch, sequence)
+    row::position(epoch, sequence)
 }
 
 impl SqliteStore {
@@ -81,9 +60,6 @@ impl SqliteStore {
     }
 }
 
-/// The feed's epoch and bounds, and a change if there is one.
-type Row = (Option<String>, i64, i64, Option<i64>, Option<String>, Option<String>, Option<i64>);
-
 #[async_trait]
 impl ChangeFeed for SqliteStore {
     async fn position(&self) -> Result<Position, StoreError> {
@@ -95,7 +71,7 @@ impl ChangeFeed for SqliteStore {
             return Ok((self.position().await?, Changes::Unknown));
         };
         // One statement is one snapshot. It gives at least one row, with the bounds.
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<FeedRow> = sqlx::query_as(
             "SELECT (SELECT value FROM settings WHERE name = 'feed_epoch'), bounds.oldest, bounds.newest,
                     news.sequence, news.key_id, news.kind, news.at_ms
              FROM (SELECT coalesce((SELECT min(sequence) FROM change_log), 1) AS oldest,
@@ -108,26 +84,7 @@ impl ChangeFeed for SqliteStore {
         .fetch_all(&self.readers)
         .await?;
 
-        let (epoch, oldest, newest) =
-            rows.first().map_or((None, 1, 0), |row| (row.0.clone(), row.1, row.2));
-        let position = position_of(epoch, newest)?;
-        if after > newest || after < oldest - 1 {
-            return Ok((position, Changes::Unknown));
-        }
-        let mut changes = Vec::with_capacity(rows.len());
-        for row in rows {
-            if let (_, _, _, Some(sequence), Some(key_id), Some(name), Some(at_ms)) = row {
-                changes.push(Change {
-                    sequence: unsigned(sequence, "sequence")?,
-                    key_id,
-                    kind: kind(&name)?,
-                    at_ms: unsigned(at_ms, "at_ms")?,
-                });
-            }
-        }
-        // "Where the feed stands after these changes": a full page ends before the newest.
-        let end = changes.last().map_or(since, |change| change.sequence);
-        Ok((Position { sequence: end, ..position }, Changes::Since(changes)))
+        feed_row::changes(since, rows)
     }
 
     fn watch(&self) -> watch::Receiver<u64> {

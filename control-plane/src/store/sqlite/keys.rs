@@ -4,21 +4,18 @@ use async_trait::async_trait;
 use edge_protocol::ChangeKind;
 use jiff::Timestamp;
 use key_policy::KeyId;
-use sqlx::{Row, Sqlite, SqliteConnection, Transaction, sqlite::SqliteRow};
+use sqlx::{Sqlite, SqliteConnection, Transaction};
 
-use super::{
-    SqliteStore, StoreError, audit, feed,
-    row::{self, key_columns},
-};
+use super::{SqliteStore, StoreError, audit, feed};
 use crate::{
     audit::AuditEntry,
     keys::{Key, StoredKey, digest::LookupDigest},
-    store::{KeyStore, Lookup, Revocation, RevokeGuard, RevokeRequest, cursor::KeyCursor},
+    store::{
+        KeyStore, Lookup, Revocation, RevokeGuard, RevokeRequest,
+        cursor::KeyCursor,
+        row::{self, key_columns, to_json},
+    },
 };
-
-fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
-}
 
 async fn insert(connection: &mut SqliteConnection, stored: &StoredKey) -> Result<(), StoreError> {
     let StoredKey { key, lookup, lookup_secret, secret } = stored;
@@ -62,14 +59,6 @@ async fn find(connection: &mut SqliteConnection, key_id: KeyId) -> Result<Option
         .await?
         .map(|row| row::key(&row))
         .transpose()
-}
-
-/// Where the feed stood, and the key of the same row, if there is one.
-pub(super) fn lookup(row: &SqliteRow) -> Result<Lookup, StoreError> {
-    let as_of = feed::position_of(row.try_get("epoch")?, row.try_get("sequence")?)?;
-    let missing = row.try_get::<Option<&str>, _>("key_id")?.is_none();
-    let found = if missing { None } else { Some(row::stored_key(row)?) };
-    Ok(Lookup { as_of, found })
 }
 
 /// Whether an admin key other than this one could still be used.
@@ -189,7 +178,7 @@ impl KeyStore for SqliteStore {
         .bind(digest.as_slice())
         .fetch_one(&self.readers)
         .await?;
-        lookup(&row)
+        row::lookup(&row)
     }
 
     async fn keys(&self, after: Option<KeyCursor>, limit: u32) -> Result<Vec<Key>, StoreError> {

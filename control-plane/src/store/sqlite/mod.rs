@@ -9,7 +9,6 @@ mod chain;
 mod credentials;
 mod feed;
 mod keys;
-mod row;
 pub mod schema;
 mod settings;
 
