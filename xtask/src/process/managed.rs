@@ -111,7 +111,15 @@ impl ManagedProcess {
     /// # Errors
     /// When the system does not let us.
     pub fn stop(&mut self) -> Result<ExitStatus> {
-        self.signal(Signal::TERM)?;
+        self.stop_by(Signal::TERM)
+    }
+
+    /// The same by another signal, where another one ends it in order.
+    ///
+    /// # Errors
+    /// When the system does not let us.
+    pub fn stop_by(&mut self, signal: Signal) -> Result<ExitStatus> {
+        self.signal(signal)?;
         // A frozen process hears nothing until it goes on.
         self.resume()?;
         let deadline = wait::Deadline::after(GRACE);

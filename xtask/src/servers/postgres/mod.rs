@@ -1,0 +1,14 @@
+//! A real PostgreSQL.
+
+mod folder;
+mod program;
+mod server;
+mod shared;
+
+pub use server::{PostgresOptions, PostgresServer};
+pub use shared::{SHARED, shared_url};
+
+use std::time::Duration;
+
+/// What a server needs to start on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
