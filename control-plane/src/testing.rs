@@ -1,5 +1,7 @@
 //! A service on a database of its own, for tests: the real store, a clock that stands still.
 
+pub(crate) mod postgres;
+
 use axum::{
     Router,
     body::{Body, Bytes},
@@ -10,6 +12,7 @@ use edge_protocol::{Deployment, KeyEnvironment, Scope};
 use jiff::Timestamp;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use secrecy::{ExposeSecret, SecretString};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -26,39 +29,101 @@ use crate::{
     keys::{Key, hashing::Iterations, issue::IssuedKey, new_key::NewKeyRequest},
     random::SystemRandom,
     service::{Service, Surroundings},
-    store::{self, AuditFilter, Store},
+    store::{self, AuditFilter, Store, sqlite},
 };
+use postgres::Scratch;
 
 pub(crate) const EDGE_TOKEN: &str = "an edge token, long enough";
 pub(crate) const START: &str = "2026-11-25T12:00:00Z";
 
-/// A database with its tables, in a folder that goes away with it.
+/// A database with its tables, gone with the last who has it.
+#[derive(Clone)]
 pub(crate) struct Database {
+    pub(crate) url: DatabaseUrl,
+    /// The folder of the `SQLite` file.
     pub(crate) folder: Arc<TempDir>,
+    /// The `SQLite` file.
     pub(crate) path: PathBuf,
+    /// What it is on `PostgreSQL`.
+    scratch: Option<Arc<Scratch>>,
 }
 
 impl Database {
+    /// A `SQLite` file.
     pub(crate) async fn new() -> Self {
         let folder = TempDir::new().expect("a folder");
         let path = folder.path().join("keygate.db");
-        store::migrate(&DatabaseUrl::Sqlite(path.clone())).await.expect("migrations");
-        Self { folder: Arc::new(folder), path }
+        let url = DatabaseUrl::Sqlite(path.clone());
+        store::migrate(&url).await.expect("migrations");
+        Self { url, folder: Arc::new(folder), path, scratch: None }
+    }
+
+    /// The same on `PostgreSQL`.
+    pub(crate) async fn postgres() -> Self {
+        let scratch = Scratch::migrated().await;
+        let folder = Arc::new(TempDir::new().expect("a folder"));
+        let url = scratch.url.clone();
+        Self { url, folder, path: PathBuf::new(), scratch: Some(Arc::new(scratch)) }
     }
 
     /// The same database, for another service on it.
     pub(crate) fn copy_of_place(&self) -> Self {
-        Self { folder: Arc::clone(&self.folder), path: self.path.clone() }
+        self.clone()
     }
 
     pub(crate) async fn open(&self) -> Arc<dyn Store> {
-        store::open(&DatabaseUrl::Sqlite(self.path.clone())).await.expect("a store")
+        store::open(&self.url).await.expect("a store")
+    }
+
+    /// Runs a statement behind the service's back; gives the number of rows that it changed.
+    pub(crate) async fn execute(&self, statement: &str) -> u64 {
+        self.try_execute(statement).await.expect("done")
+    }
+
+    /// The same, where it may fail.
+    pub(crate) async fn try_execute(&self, statement: &str) -> Result<u64, sqlx::Error> {
+        let statement = AssertSqlSafe(statement);
+        if let Some(scratch) = &self.scratch {
+            let done = sqlx::query(statement).execute(&mut scratch.connect().await).await?;
+            return Ok(done.rows_affected());
+        }
+        let options = sqlite::options(&self.path);
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        Ok(sqlx::query(statement).execute(&mut connection).await?.rows_affected())
+    }
+
+    /// A connection to it on `PostgreSQL`.
+    pub(crate) async fn connect_to_postgres(&self) -> PgConnection {
+        self.scratch.as_ref().expect("PostgreSQL").connect().await
     }
 }
 
+/// Makes two tests of each of these functions, which take a [`Database`]: one for each kind.
+macro_rules! on_each_database {
+    ($($name:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    super::$name($crate::testing::Database::new().await).await;
+                }
+            )+
+        }
+        mod on_postgres {
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    super::$name($crate::testing::Database::postgres().await).await;
+                }
+            )+
+        }
+    };
+}
+pub(crate) use on_each_database;
+
 pub(crate) fn config(database: &Database, environment: Deployment) -> Config {
     Config {
-        database: DatabaseUrl::Sqlite(database.path.clone()),
+        database: database.url.clone(),
         environment,
         secret_key: Some(SecretKey::from_random([0x5c; 32])),
         previous_secret_key: None,
@@ -86,6 +151,12 @@ impl TestService {
         let database = Database::new().await;
         let config = config(&database, Deployment::Production);
         Self::start_on(database, config, test_keys).await
+    }
+
+    /// On this database, with nothing out of the ordinary.
+    pub(crate) async fn start_at(database: Database) -> Self {
+        let config = config(&database, Deployment::Production);
+        Self::start_on(database, config, TestKeys::Off).await
     }
 
     pub(crate) async fn start_on(database: Database, config: Config, test_keys: TestKeys) -> Self {

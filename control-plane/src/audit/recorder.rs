@@ -135,17 +135,9 @@ impl Recorder {
 #[cfg(test)]
 mod tests {
     use axum::{body::Body, http::Request};
-    use sqlx::SqlitePool;
 
     use super::*;
-    use crate::testing::{TestService, send};
-
-    async fn sql(it: &TestService, statement: &'static str) {
-        let url = format!("sqlite://{}", it.database.path.display());
-        let pool = SqlitePool::connect(&url).await.expect("a connection");
-        sqlx::query(statement).execute(&pool).await.expect("done");
-        pool.close().await;
-    }
+    use crate::testing::{Database, TestService, on_each_database, send};
 
     fn entry(it: &TestService, details: &str) -> AuditEntry {
         AuditEntry::of(EventKind::AdminDenied, it.clock.now(), details)
@@ -156,10 +148,13 @@ mod tests {
         send(&it.admin, request).await.json()
     }
 
-    #[tokio::test]
-    async fn events_are_kept_while_the_log_cannot_be_written_and_the_service_says_so() {
-        let it = TestService::start().await;
-        sql(&it, "ALTER TABLE api_key_audit_log RENAME TO elsewhere").await;
+    on_each_database!(events_are_kept_while_the_log_cannot_be_written_and_the_service_says_so);
+
+    async fn events_are_kept_while_the_log_cannot_be_written_and_the_service_says_so(
+        database: Database,
+    ) {
+        let it = TestService::start_at(database).await;
+        it.database.execute("ALTER TABLE api_key_audit_log RENAME TO elsewhere").await;
         it.service.recorder.record(entry(&it, "n=1")).await;
         let degraded = health(&it).await;
         assert_eq!(
@@ -167,7 +162,7 @@ mod tests {
             (&"degraded".into(), &"connected".into())
         );
 
-        sql(&it, "ALTER TABLE elsewhere RENAME TO api_key_audit_log").await;
+        it.database.execute("ALTER TABLE elsewhere RENAME TO api_key_audit_log").await;
         it.service.recorder.record(entry(&it, "n=2")).await;
         let details: Vec<_> = it.audit().await.into_iter().map(|(_, details)| details).collect();
         assert_eq!(details, ["n=1", "n=2"]);

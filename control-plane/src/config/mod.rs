@@ -3,6 +3,7 @@
 
 mod audit;
 mod database_url;
+mod postgres;
 mod secret_key;
 mod settings;
 mod sources;
@@ -10,6 +11,7 @@ mod tls;
 
 pub use audit::AuditConfig;
 pub use database_url::DatabaseUrl;
+pub use postgres::PostgresConfig;
 pub use secret_key::{SecretKey, SecretKeyError};
 pub use settings::{LogFormat, Settings};
 pub use sources::{Flags, WITHOUT_FLAG, load};
@@ -82,7 +84,7 @@ impl Config {
             .parse()
             .map_err(|fault| wrong("KEYGATE_KEY_PREFIX", format!("{fault}")))?;
         Ok(Self {
-            database: settings.database_url.parse()?,
+            database: database(settings)?,
             environment,
             secret_key: strong_secret(
                 "KEYGATE_SECRET_KEY",
@@ -170,6 +172,31 @@ impl ServeConfig {
             edge_token: edge_token(settings)?,
             migrate: settings.migrate,
         })
+    }
+}
+
+/// Where nothing says where the database is.
+const DEFAULT_DATABASE: &str = "sqlite://keygate.db";
+
+fn database(settings: &Settings) -> Result<DatabaseUrl, ConfigError> {
+    let url = text_or_file(
+        database_url::SETTING,
+        settings.database_url.as_ref().map(settings::SecretText::expose),
+        settings.database_url_file.as_deref(),
+    )?;
+    let url = url.as_ref().map_or(DEFAULT_DATABASE, ExposeSecret::expose_secret);
+    match url.parse()? {
+        DatabaseUrl::Postgres(config) => {
+            if config.is_exposed() && settings.environment == Deployment::Production {
+                tracing::warn!(
+                    database = %config,
+                    "what goes to the database can be read or changed on the way: add \
+                     ?sslmode=verify-full to the URL"
+                );
+            }
+            Ok(DatabaseUrl::Postgres(config.with_pool(settings)?))
+        }
+        file @ DatabaseUrl::Sqlite(_) => Ok(file),
     }
 }
 

@@ -26,9 +26,15 @@ pub struct Settings {
     /// Where filters call.
     #[serde(default = "default_edge_listen")]
     pub edge_listen: String,
-    /// Where the database is.
-    #[serde(default = "default_database_url")]
-    pub database_url: String,
+    /// Where the database is; for `PostgreSQL` with a password, if it asks for one.
+    #[serde(default)]
+    pub database_url: Option<SecretText>,
+    /// A file that holds that URL.
+    #[serde(default)]
+    pub database_url_file: Option<PathBuf>,
+    /// How many connections to `PostgreSQL` at most; 20 unless set.
+    #[serde(default, deserialize_with = "number")]
+    pub database_connections: Option<u32>,
     /// Where Redis is.
     #[serde(default)]
     pub redis_url: Option<SecretText>,
@@ -114,10 +120,6 @@ fn default_listen() -> String {
 
 fn default_edge_listen() -> String {
     "127.0.0.1:8081".to_owned()
-}
-
-fn default_database_url() -> String {
-    "sqlite://keygate.db".to_owned()
 }
 
 fn default_key_prefix() -> String {

@@ -15,6 +15,8 @@ pub(super) const NAMES: &[&str] = &[
     "listen",
     "edge_listen",
     "database_url",
+    "database_url_file",
+    "database_connections",
     "redis_url",
     "environment",
     "enable_test_api_keys",
@@ -52,6 +54,7 @@ Settings without a flag, as variables or, in lower case and without the prefix, 
   KEYGATE_EDGE_TLS_CERT_FILE        Certificate of the listener for filters, PEM
   KEYGATE_EDGE_TLS_KEY_FILE         Its private key, PEM
   KEYGATE_EDGE_TLS_CLIENT_CA_FILE   Who may sign the certificates of filters' Envoys, PEM
+  KEYGATE_DATABASE_CONNECTIONS      Connections to PostgreSQL at most, up to 50 [default: 20]
   KEYGATE_PBKDF2_ITERATIONS         Cost of a new key's hash [default: 100000]
   KEYGATE_AUDIT_SIGNING_KEY         Seed of the key that signs the audit log, 32 bytes in hex or base64;
                                     also ..._FILE [default: derived from the secret key]
@@ -74,9 +77,12 @@ pub struct Flags {
     /// Address of the API that filters call [env: KEYGATE_EDGE_LISTEN] [default: 127.0.0.1:8081]
     #[arg(long, global = true, value_name = "ADDRESS", help_heading = "Settings")]
     pub edge_listen: Option<String>,
-    /// Database, as sqlite://path [env: KEYGATE_DATABASE_URL] [default: sqlite://keygate.db]
+    /// Database, as sqlite://path or postgres://user@host/database; a password belongs in the variable or the file [env: KEYGATE_DATABASE_URL] [default: sqlite://keygate.db]
     #[arg(long, global = true, value_name = "URL", help_heading = "Settings")]
     pub database_url: Option<String>,
+    /// File that holds the database's URL [env: KEYGATE_DATABASE_URL_FILE]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
+    pub database_url_file: Option<PathBuf>,
     /// development, testing, staging or production [env: KEYGATE_ENVIRONMENT] [default: production]
     #[arg(long, global = true, value_name = "NAME", help_heading = "Settings")]
     pub deployment: Option<String>,
@@ -112,6 +118,7 @@ impl Flags {
             ("listen", self.listen.clone()),
             ("edge_listen", self.edge_listen.clone()),
             ("database_url", self.database_url.clone()),
+            ("database_url_file", path(&self.database_url_file)),
             ("environment", self.deployment.clone()),
             ("enable_test_api_keys", self.enable_test_api_keys.clone()),
             ("secret_key_file", path(&self.secret_key_file)),

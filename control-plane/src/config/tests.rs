@@ -144,17 +144,13 @@ fn no_error_shows_a_secret() {
     for secret in &secrets[..2] {
         assert!(!refused(serve(&[*secret])).contains(CANARY));
     }
-    let url = refused(config(&[("KEYGATE_DATABASE_URL", "postgres://user:canary@db/keygate")]));
+    let url = refused(config(&[("KEYGATE_DATABASE_URL", "postgres://user:canary@db")]));
     assert!(!url.contains(CANARY), "{url}");
 }
 
 #[test]
 fn what_this_version_lacks_is_refused_and_not_ignored() {
-    for (variable, value) in [
-        ("KEYGATE_DATABASE_URL", "postgres://db/keygate"),
-        ("KEYGATE_DATABASE_URL", "postgresql://db/keygate"),
-        ("KEYGATE_REDIS_URL", "redis://localhost"),
-    ] {
+    for (variable, value) in [("KEYGATE_REDIS_URL", "redis://localhost")] {
         let text = refused(config(&[(variable, value)]));
         assert!(
             text.contains(variable) && text.contains("not supported by this version yet"),
@@ -233,6 +229,68 @@ fn secrets_may_come_from_files_but_not_from_two_places() {
     assert!(text.contains("only one"), "{text}");
     let text = refused(config(&[("KEYGATE_SECRET_KEY_FILE", "/nowhere/key")]));
     assert!(text.contains("/nowhere/key"), "{text}");
+}
+
+#[test]
+fn a_database_url_hides_its_password_wherever_it_comes_from() {
+    let url = "postgres://app:hush-hush@db.example:6432/keys?sslmode=verify-full";
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("url");
+    std::fs::write(&file, url).expect("written");
+    for variables in [
+        [("KEYGATE_DATABASE_URL", url)],
+        [("KEYGATE_DATABASE_URL_FILE", file.to_str().expect("text"))],
+    ] {
+        let settings = with(&variables).expect("settings");
+        let database = Config::new(&settings).expect("config").database;
+        assert_eq!(database.to_string(), "postgres://app@db.example:6432/keys");
+        let DatabaseUrl::Postgres(config) = &database else { panic!("{database:?}") };
+        assert!(!config.is_exposed());
+        for shown in [format!("{settings:?}"), format!("{database:?}"), format!("{config}")] {
+            assert!(!shown.contains("hush"), "{shown}");
+        }
+    }
+    for wrong in [
+        "postgres://app:hush-hush@db",
+        "postgres://app:hush-hush@db/k?sslmode=no",
+        "postgres://a:hush-hush@[/",
+    ] {
+        let text = refused(config(&[("KEYGATE_DATABASE_URL", wrong)]));
+        assert!(text.contains("KEYGATE_DATABASE_URL") && !text.contains("hush"), "{text}");
+    }
+}
+
+#[test]
+fn what_goes_to_a_database_on_another_machine_is_to_be_sealed() {
+    for (url, exposed) in [
+        ("postgres://db.example/k", true),
+        ("postgres://db.example/k?sslmode=require", true),
+        ("postgres://db.example/k?sslmode=verify-ca", false),
+        ("postgres://127.0.0.1/k", false),
+        ("postgres://localhost/k", false),
+        ("postgres://%2Frun%2Fpostgresql/k", false),
+    ] {
+        let database = config(&[("KEYGATE_DATABASE_URL", url)]).expect("good").database;
+        let DatabaseUrl::Postgres(config) = database else { panic!("{url}") };
+        assert_eq!(config.is_exposed(), exposed, "{url}");
+    }
+}
+
+#[test]
+fn connections_to_the_database_have_bounds() {
+    let pool = |connections| {
+        let url = ("KEYGATE_DATABASE_URL", "postgres://localhost/k");
+        let more = ("KEYGATE_DATABASE_CONNECTIONS", connections);
+        config(&[url, more]).map(|config| match config.database {
+            DatabaseUrl::Postgres(config) => config.connections(),
+            DatabaseUrl::Sqlite(_) => 0,
+        })
+    };
+    assert_eq!(pool("").expect("the default"), 20);
+    assert_eq!(pool("50").expect("the most"), 50);
+    for wrong in ["0", "1", "51"] {
+        assert!(refused(pool(wrong)).contains("KEYGATE_DATABASE_CONNECTIONS"));
+    }
 }
 
 #[test]

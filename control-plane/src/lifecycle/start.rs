@@ -72,6 +72,10 @@ pub(super) async fn start(
         let (store, stop) = (Arc::clone(&store), stop.clone());
         move || upkeep::watch_feed(Arc::clone(&store), stop.clone())
     });
+    tasks.spawn_again_and_again("feed listener", {
+        let (store, stop) = (Arc::clone(&store), stop.clone());
+        move || upkeep::hear_feed(Arc::clone(&store), stop.clone())
+    });
     tasks.spawn_again_and_again("metrics upkeep", {
         let stop = stop.clone();
         move || upkeep::metrics(prometheus.clone(), stop.clone())

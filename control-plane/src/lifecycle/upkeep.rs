@@ -6,8 +6,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::Store;
 
-/// How often changes of other processes are looked for: the command line works on the same file.
+/// How often changes of other processes are looked for: the command line and other control planes
+/// work on the same database.
 const FEED_REFRESH: Duration = Duration::from_millis(100);
+/// How long after the database has stopped telling of changes it is listened to again.
+const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 /// How often histograms are tidied up.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
@@ -28,6 +31,23 @@ pub(super) async fn watch_feed(store: Arc<dyn Store>, stop: CancellationToken) {
             }
             Err(_) => {}
         }
+    }
+}
+
+/// Follows what the database itself tells of changes: sooner than [`watch_feed`] finds them, which
+/// goes on beside it.
+pub(super) async fn hear_feed(store: Arc<dyn Store>, stop: CancellationToken) {
+    let listen = async {
+        loop {
+            if let Err(error) = store.listen().await {
+                tracing::warn!(%error, "the database cannot be listened to; it is asked instead");
+            }
+            tokio::time::sleep(LISTEN_AGAIN).await;
+        }
+    };
+    tokio::select! {
+        () = listen => {}
+        () = stop.cancelled() => {}
     }
 }
 

@@ -11,8 +11,12 @@ pub mod conformance;
 pub mod credentials;
 pub mod cursor;
 mod feed_row;
+mod news;
+pub mod postgres;
 mod row;
+mod schema;
 pub mod sqlite;
+mod write_state;
 
 use async_trait::async_trait;
 use edge_protocol::{Change, EventKind, Position};
@@ -208,6 +212,13 @@ pub trait ChangeFeed: Send + Sync {
     /// Looks for changes that other processes have made, also for another database in the place
     /// of the one before: when the sequence has fallen, the feed gets a new epoch.
     async fn refresh(&self) -> Result<(), StoreError>;
+
+    /// Follows what the database itself tells of changes, for as long as that works; one that
+    /// tells nothing is waited for without an end. It is faster than looking again and again, and
+    /// nothing depends on it.
+    async fn listen(&self) -> Result<(), StoreError> {
+        std::future::pending().await
+    }
 }
 
 /// Small facts about the database.
@@ -296,16 +307,18 @@ pub enum OpenError {
 pub async fn open(url: &DatabaseUrl) -> Result<Arc<dyn Store>, OpenError> {
     match url {
         DatabaseUrl::Sqlite(path) => Ok(Arc::new(sqlite::SqliteStore::open(path).await?)),
+        DatabaseUrl::Postgres(config) => Ok(Arc::new(postgres::PostgresStore::open(config).await?)),
     }
 }
 
-/// Makes the database if it is not there, and brings its tables up to date. Gives the number of
-/// migrations that were run.
+/// Brings the database's tables up to date, and makes a `SQLite` file if it is not there. Gives the
+/// number of migrations that were run.
 ///
 /// # Errors
 /// As [`OpenError`] says.
 pub async fn migrate(url: &DatabaseUrl) -> Result<usize, OpenError> {
     match url {
         DatabaseUrl::Sqlite(path) => sqlite::schema::migrate(path).await,
+        DatabaseUrl::Postgres(config) => postgres::schema::migrate(config).await,
     }
 }

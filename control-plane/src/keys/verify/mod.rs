@@ -214,8 +214,14 @@ mod tests {
     use crate::{
         config::TestKeys,
         keys::new_key::NewKeyRequest,
-        testing::{TestService, request},
+        testing::{Database, TestService, on_each_database, request},
     };
+
+    on_each_database!(
+        what_is_remembered_counts_only_for_the_hash_it_was_found_right_for,
+        a_change_of_the_row_shows_at_once_though_the_key_is_remembered,
+        a_database_that_is_gone_is_an_error_and_not_an_unknown_key,
+    );
 
     fn presented(text: &str) -> PresentedKey {
         PresentedKey::new(text.as_bytes()).expect("short enough")
@@ -263,23 +269,22 @@ mod tests {
         assert_eq!(it.service.pool.hashed(), before + 1);
     }
 
-    #[tokio::test]
-    async fn what_is_remembered_counts_only_for_the_hash_it_was_found_right_for() {
-        let it = TestService::start().await;
+    async fn what_is_remembered_counts_only_for_the_hash_it_was_found_right_for(
+        database: Database,
+    ) {
+        let it = TestService::start_at(database).await;
         let (_, text) = it.issue(request("a")).await;
+        it.issue(request("b")).await;
         assert!(matches!(outcome(&it, &text).await, Outcome::Known(_)));
-        let url = format!("sqlite://{}", it.database.path.display());
-        let pool = sqlx::SqlitePool::connect(&url).await.expect("a connection");
-        let replaced = "UPDATE api_keys SET hash = randomblob(32)";
-        sqlx::query(replaced).execute(&pool).await.expect("written");
+        let other = "UPDATE api_keys SET hash = (SELECT hash FROM api_keys WHERE name = 'b')";
+        it.database.execute(other).await;
         let before = it.service.pool.hashed();
         assert_eq!(outcome(&it, &text).await, Outcome::Unknown);
         assert_eq!(it.service.pool.hashed(), before + 1);
     }
 
-    #[tokio::test]
-    async fn a_change_of_the_row_shows_at_once_though_the_key_is_remembered() {
-        let it = TestService::start().await;
+    async fn a_change_of_the_row_shows_at_once_though_the_key_is_remembered(database: Database) {
+        let it = TestService::start_at(database).await;
         let (key, text) = it.issue(request("a")).await;
         let first = it.service.verifier.verify(presented(&text)).await.expect("told");
         crate::keys::revoke::revoke(
@@ -311,9 +316,8 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_database_that_is_gone_is_an_error_and_not_an_unknown_key() {
-        let it = TestService::start().await;
+    async fn a_database_that_is_gone_is_an_error_and_not_an_unknown_key(database: Database) {
+        let it = TestService::start_at(database).await;
         let (_, text) = it.issue(request("a")).await;
         it.service.store.close().await;
         let result = it.service.verifier.verify(presented(&text)).await;

@@ -102,7 +102,7 @@ impl SqliteStore {
 #[async_trait]
 impl AuditStore for SqliteStore {
     async fn append(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
-        self.noted(self.try_append(entries).await)
+        self.writes.noted(self.try_append(entries).await)
     }
 
     async fn append_batch(
@@ -112,7 +112,7 @@ impl AuditStore for SqliteStore {
         at: Timestamp,
         entries: &[AuditEntry],
     ) -> Result<BatchOutcome, StoreError> {
-        self.noted(self.try_append_batch(source, batch, at, entries).await)
+        self.writes.noted(self.try_append_batch(source, batch, at, entries).await)
     }
 
     async fn audit_bounds(&self, filter: &AuditFilter) -> Result<Option<IdRange>, StoreError> {

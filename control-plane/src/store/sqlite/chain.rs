@@ -253,7 +253,7 @@ impl AuditChain for SqliteStore {
         &self,
         checkpoint: &Checkpoint,
     ) -> Result<CheckpointOutcome, StoreError> {
-        self.noted(self.try_add_checkpoint(checkpoint).await)
+        self.writes.noted(self.try_add_checkpoint(checkpoint).await)
     }
 
     async fn last_batch_before(&self, cutoff: Timestamp) -> Result<Option<Batch>, StoreError> {
@@ -270,6 +270,6 @@ impl AuditChain for SqliteStore {
     }
 
     async fn drop_retired(&self, mark: &Checkpoint) -> Result<Dropped, StoreError> {
-        self.noted(self.try_drop_retired(&mark.statement).await)
+        self.writes.noted(self.try_drop_retired(&mark.statement).await)
     }
 }

@@ -5,7 +5,6 @@ use edge_protocol::{ChangeKind, Position};
 use jiff::Timestamp;
 use key_policy::KeyId;
 use sqlx::{SqliteConnection, SqlitePool};
-use std::sync::PoisonError;
 use tokio::sync::watch;
 
 use super::{SqliteStore, StoreError};
@@ -56,7 +55,7 @@ impl SqliteStore {
         .bind(old)
         .fetch_one(&self.writer)
         .await;
-        self.noted(written.map_err(StoreError::from))
+        self.writes.noted(written.map_err(StoreError::from))
     }
 }
 
@@ -88,32 +87,16 @@ impl ChangeFeed for SqliteStore {
     }
 
     fn watch(&self) -> watch::Receiver<u64> {
-        self.news.subscribe()
+        self.news.watch()
     }
 
     async fn refresh(&self) -> Result<(), StoreError> {
-        // Known before the database is read: our own commits in between only raise what is read.
-        let known = *self.news.borrow();
-        let Position { mut epoch, sequence } = self.position().await?;
-        let held = self.epoch.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if epoch == held && sequence >= known {
-            self.publish(sequence);
-            return Ok(());
+        let known = self.news.known();
+        let position = self.position().await?;
+        if let Some(old) = self.news.take(known, &position) {
+            let epoch = self.rotate_epoch(&old).await?;
+            self.news.begin_anew(Position { epoch, ..position });
         }
-        if epoch == held {
-            // An older copy was put in place: its next changes would be taken for those that were
-            // told already.
-            epoch = self.rotate_epoch(&held).await?;
-            tracing::warn!(
-                before = known,
-                now = sequence,
-                "the database is older than it was; filters start anew"
-            );
-        } else {
-            tracing::warn!(before = known, now = sequence, "the database is another one");
-        }
-        *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) = epoch;
-        self.news.send_replace(sequence);
         Ok(())
     }
 }

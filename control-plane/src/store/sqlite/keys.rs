@@ -93,7 +93,7 @@ impl SqliteStore {
         audit::insert(&mut transaction, std::slice::from_ref(entry)).await?;
         let sequence = feed::append(&mut transaction, key_id, kind, at).await?;
         self.finish(transaction).await?;
-        self.publish(sequence);
+        self.news.publish(sequence);
         Ok(())
     }
 
@@ -149,7 +149,7 @@ impl SqliteStore {
 #[async_trait]
 impl KeyStore for SqliteStore {
     async fn add_key(&self, key: &StoredKey, audit: &AuditEntry) -> Result<(), StoreError> {
-        self.noted(self.try_add(key, audit).await)
+        self.writes.noted(self.try_add(key, audit).await)
     }
 
     async fn revoke_key(
@@ -157,7 +157,7 @@ impl KeyStore for SqliteStore {
         request: &RevokeRequest,
         audit: &AuditEntry,
     ) -> Result<Revocation, StoreError> {
-        self.noted(self.try_revoke(request, audit).await)
+        self.writes.noted(self.try_revoke(request, audit).await)
     }
 
     async fn key(&self, key_id: KeyId) -> Result<Option<Key>, StoreError> {
@@ -211,6 +211,6 @@ impl KeyStore for SqliteStore {
         .bind(to_json(&used)?)
         .execute(&self.writer)
         .await;
-        self.noted(written.map(drop).map_err(StoreError::from))
+        self.writes.noted(written.map(drop).map_err(StoreError::from))
     }
 }

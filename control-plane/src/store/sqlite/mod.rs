@@ -17,23 +17,13 @@ mod tampering_tests;
 #[cfg(test)]
 mod tests;
 
-use edge_protocol::Position;
 use sqlx::{
     Sqlite, SqlitePool, Transaction,
-    error::DatabaseError,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use std::{
-    path::Path,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
-use tokio::sync::watch;
+use std::{path::Path, time::Duration};
 
-use super::{OpenError, StoreError};
+use super::{OpenError, StoreError, news::News, write_state::WriteState};
 
 /// How long to wait for another process that writes to the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,13 +36,11 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
-    /// The feed's epoch when it was last looked at; answers take it from their own snapshot.
-    epoch: Mutex<String>,
-    writes_fail: AtomicBool,
-    news: watch::Sender<u64>,
+    writes: WriteState,
+    news: News,
 }
 
-pub(super) fn options(path: &Path) -> SqliteConnectOptions {
+pub(crate) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
@@ -93,10 +81,8 @@ impl SqliteStore {
             .await
             .map_err(unreachable)?;
 
-        let Position { epoch, sequence } = feed::position(&readers).await?;
-        let (news, _) = watch::channel(sequence);
-        let epoch = Mutex::new(epoch);
-        Ok(Self { writer, readers, epoch, writes_fail: AtomicBool::new(false), news })
+        let news = News::new(feed::position(&readers).await?);
+        Ok(Self { writer, readers, writes: WriteState::default(), news })
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
@@ -106,29 +92,7 @@ impl SqliteStore {
     /// Ends a unit of work; what was written is durable then.
     async fn finish(&self, transaction: Transaction<'static, Sqlite>) -> Result<(), StoreError> {
         transaction.commit().await?;
-        self.writes_fail.store(false, Ordering::Relaxed);
+        self.writes.succeeded();
         Ok(())
-    }
-
-    /// Keeps in mind that a write failed. That a key is already there is no failure of the
-    /// database.
-    fn noted<T>(&self, written: Result<T, StoreError>) -> Result<T, StoreError> {
-        if let Err(StoreError::Database(error)) = &written
-            && !error.as_database_error().is_some_and(DatabaseError::is_unique_violation)
-        {
-            self.writes_fail.store(true, Ordering::Relaxed);
-        }
-        written
-    }
-
-    /// Tells those who watch, after a commit.
-    fn publish(&self, sequence: u64) {
-        self.news.send_if_modified(|known| {
-            let news = sequence > *known;
-            if news {
-                *known = sequence;
-            }
-            news
-        });
     }
 }

@@ -4,6 +4,7 @@ use sqlx::{SqlitePool, migrate::Migrator, sqlite::SqlitePoolOptions};
 use std::{collections::HashMap, fs::File, path::Path};
 
 use super::{OpenError, StoreError, chain, display, options};
+use crate::store::schema;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
@@ -50,20 +51,7 @@ pub(super) async fn require_current(pool: &SqlitePool, url: &str) -> Result<(), 
 }
 
 async fn pending(pool: &SqlitePool, url: &str) -> Result<usize, OpenError> {
-    let mut applied = applied(pool).await?;
-    let foreign = |detail: String| OpenError::Foreign { url: url.to_owned(), detail };
-    let mut pending = 0;
-    for migration in MIGRATIONS.iter() {
-        match applied.remove(&migration.version) {
-            None => pending += 1,
-            Some(checksum) if checksum == *migration.checksum => {}
-            Some(_) => return Err(foreign(format!("{} differs", migration.version))),
-        }
-    }
-    match applied.keys().max() {
-        Some(version) => Err(foreign(version.to_string())),
-        None => Ok(pending),
-    }
+    schema::pending(&MIGRATIONS, applied(pool).await?, url)
 }
 
 async fn applied(pool: &SqlitePool) -> Result<HashMap<i64, Vec<u8>>, StoreError> {

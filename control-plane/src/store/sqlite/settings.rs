@@ -1,7 +1,6 @@
 //! Settings on `SQLite`.
 
 use async_trait::async_trait;
-use std::sync::atomic::Ordering;
 
 use super::{SqliteStore, StoreError};
 use crate::store::SettingsStore;
@@ -28,7 +27,7 @@ impl SettingsStore for SqliteStore {
     }
 
     fn writes_fail(&self) -> bool {
-        self.writes_fail.load(Ordering::Relaxed)
+        self.writes.is_failing()
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -1,0 +1,197 @@
+//! The audit log on `PostgreSQL`.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{PgConnection, Postgres, QueryBuilder};
+
+use super::{PostgresStore, StoreError, chain};
+use crate::{
+    audit::{AuditEntry, AuditRow, OWN_SOURCE, chain::row::ChainedRow},
+    store::{AuditFilter, AuditStore, BatchOutcome, IdRange, audit_row, row::signed},
+};
+
+/// Adds the control plane's own entries, in order, as one batch of the chain. They are recorded
+/// when they happen. From here on the transaction holds the end of the log.
+pub(super) async fn insert(
+    connection: &mut PgConnection,
+    entries: &[AuditEntry],
+) -> Result<(), StoreError> {
+    let now = entries.iter().map(|entry| entry.event.at_ms).max().unwrap_or(0);
+    insert_at(connection, OWN_SOURCE, None, signed(now, "at_ms")?, entries).await
+}
+
+/// Adds entries that were reported at `now_ms`, in order, as one batch of the chain.
+async fn insert_at(
+    connection: &mut PgConnection,
+    source: &str,
+    batch: Option<i64>,
+    now_ms: i64,
+    entries: &[AuditEntry],
+) -> Result<(), StoreError> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let head = chain::lock_head(connection, now_ms).await?;
+    let sealed = head.seal(source, batch, now_ms, entries);
+    let sealed = sealed.ok_or_else(|| StoreError::Corrupt("the time of an audit entry".into()))?;
+    chain::add(connection, sealed).await
+}
+
+/// Adds rows with one statement: one by one they would take several times as long.
+pub(super) async fn insert_rows(
+    connection: &mut PgConnection,
+    rows: &[ChainedRow<'_>],
+) -> Result<(), StoreError> {
+    fn column<'a, T>(rows: &'a [ChainedRow<'_>], cell: impl Fn(&'a ChainedRow<'_>) -> T) -> Vec<T> {
+        rows.iter().map(cell).collect()
+    }
+    sqlx::query(
+        "INSERT INTO api_key_audit_log
+            (id, recorded_at_ms, at_ms, event, key_id, key_hash, client_ip, actor, details, shadow,
+             source, batch)
+         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[],
+            $6::text[], $7::text[], $8::text[], $9::text[], $10::boolean[], $11::text[],
+            $12::bigint[])",
+    )
+    .bind(column(rows, |row| row.id))
+    .bind(column(rows, |row| row.recorded_at_ms))
+    .bind(column(rows, |row| row.at_ms))
+    .bind(column(rows, |row| &*row.event))
+    .bind(column(rows, |row| row.key_id.as_deref()))
+    .bind(column(rows, |row| row.key_hash.as_deref()))
+    .bind(column(rows, |row| row.client_ip.as_deref()))
+    .bind(column(rows, |row| row.actor.as_deref()))
+    .bind(column(rows, |row| &*row.details))
+    .bind(column(rows, |row| row.shadow))
+    .bind(column(rows, |row| &*row.source))
+    .bind(column(rows, |row| row.batch))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Whether a text can be in a column at all: `PostgreSQL` refuses the character NUL, even in what
+/// is only asked for.
+fn can_be_stored(text: Option<&String>) -> bool {
+    !text.is_some_and(|text| text.contains('\0'))
+}
+
+impl PostgresStore {
+    async fn try_append(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        insert(&mut transaction, entries).await?;
+        self.finish(transaction).await
+    }
+
+    async fn try_append_batch(
+        &self,
+        source: &str,
+        batch: u64,
+        at: Timestamp,
+        entries: &[AuditEntry],
+    ) -> Result<BatchOutcome, StoreError> {
+        let batch = signed(batch, "batch")?;
+        let mut transaction = self.begin().await?;
+        // No row comes back when the batch is not newer than the last one stored. Another one of
+        // the same source waits here until this one is stored.
+        let is_new = sqlx::query(
+            "INSERT INTO edge_sources AS known (source, last_batch, last_seen_ms) VALUES ($1, $2, $3)
+             ON CONFLICT (source) DO UPDATE
+             SET last_batch = excluded.last_batch, last_seen_ms = excluded.last_seen_ms
+             WHERE excluded.last_batch > known.last_batch
+             RETURNING 1",
+        )
+        .bind(source)
+        .bind(batch)
+        .bind(at.as_millisecond())
+        .fetch_optional(&mut *transaction)
+        .await?
+        .is_some();
+        if !is_new {
+            transaction.rollback().await?;
+            return Ok(BatchOutcome::Repeated);
+        }
+        insert_at(&mut transaction, source, Some(batch), at.as_millisecond(), entries).await?;
+        self.finish(transaction).await?;
+        Ok(BatchOutcome::Stored)
+    }
+}
+
+#[async_trait]
+impl AuditStore for PostgresStore {
+    async fn append(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        self.writes.noted(self.try_append(entries).await)
+    }
+
+    async fn append_batch(
+        &self,
+        source: &str,
+        batch: u64,
+        at: Timestamp,
+        entries: &[AuditEntry],
+    ) -> Result<BatchOutcome, StoreError> {
+        self.writes.noted(self.try_append_batch(source, batch, at, entries).await)
+    }
+
+    async fn audit_bounds(&self, filter: &AuditFilter) -> Result<Option<IdRange>, StoreError> {
+        if filter.since.is_none() && filter.until.is_none() {
+            return Ok(None);
+        }
+        let millis = |time: Option<Timestamp>, or| time.map_or(or, Timestamp::as_millisecond);
+        let (first, last) = sqlx::query_as(
+            "SELECT coalesce(min(id), 1), coalesce(max(id), 0) FROM api_key_audit_log
+             WHERE at_ms >= $1 AND at_ms < $2",
+        )
+        .bind(millis(filter.since, i64::MIN))
+        .bind(millis(filter.until, i64::MAX))
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(Some(IdRange { first, last }))
+    }
+
+    async fn audit_rows(
+        &self,
+        filter: &AuditFilter,
+        limit: u32,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        if !can_be_stored(filter.actor.as_ref()) || !can_be_stored(filter.source.as_ref()) {
+            return Ok(Vec::new());
+        }
+        let within = match filter.within {
+            Some(within) => Some(within),
+            None => self.audit_bounds(filter).await?,
+        };
+        let mut query =
+            QueryBuilder::<Postgres>::new("SELECT * FROM api_key_audit_log WHERE id < ");
+        query.push_bind(filter.before.unwrap_or(i64::MAX));
+        if let Some(IdRange { first, last }) = within {
+            query.push(" AND id BETWEEN ").push_bind(first).push(" AND ").push_bind(last);
+        }
+        // Only the conditions that there are: `$1 IS NULL OR event = $1` would keep the planner
+        // from the indexes.
+        if let Some(event) = filter.event {
+            query.push(" AND event = ").push_bind(event.as_str());
+        }
+        if let Some(key_id) = filter.key_id {
+            query.push(" AND key_id = ").push_bind(key_id.to_string());
+        }
+        if let Some(client_ip) = filter.client_ip {
+            query.push(" AND client_ip = ").push_bind(client_ip.to_string());
+        }
+        if let Some(actor) = &filter.actor {
+            query.push(" AND actor = ").push_bind(actor.as_str());
+        }
+        if let Some(source) = &filter.source {
+            query.push(" AND source = ").push_bind(source.as_str());
+        }
+        // With a sum, so that the index of times is left alone: the order is that of ids.
+        if let Some(since) = filter.since {
+            query.push(" AND at_ms + 0 >= ").push_bind(since.as_millisecond());
+        }
+        if let Some(until) = filter.until {
+            query.push(" AND at_ms + 0 < ").push_bind(until.as_millisecond());
+        }
+        query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(limit));
+        query.build().fetch_all(&self.pool).await?.iter().map(audit_row::read).collect()
+    }
+}

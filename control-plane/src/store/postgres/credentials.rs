@@ -1,0 +1,136 @@
+//! How keys are recognised, on `PostgreSQL`.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use key_policy::KeyId;
+
+use super::{PostgresStore, StoreError, audit};
+use crate::{
+    audit::AuditEntry,
+    keys::{
+        digest::{LookupDigest, SecretName},
+        hashing::SecretHash,
+    },
+    store::{
+        Lookup,
+        credentials::{CredentialStore, LookupPlace, SECRET_NAME, SecretUse},
+        row::{self, key_columns, unsigned},
+    },
+};
+
+impl PostgresStore {
+    async fn try_rename(
+        &self,
+        from: &SecretName,
+        to: &SecretName,
+        entry: &AuditEntry,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.begin().await?;
+        let done = sqlx::query("UPDATE settings SET value = $1 WHERE name = $2 AND value = $3")
+            .bind(to.to_string())
+            .bind(SECRET_NAME)
+            .bind(from.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        audit::insert(&mut transaction, std::slice::from_ref(entry)).await?;
+        self.finish(transaction).await?;
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl CredentialStore for PostgresStore {
+    async fn look_up_either(
+        &self,
+        current: &LookupDigest,
+        previous: &LookupDigest,
+    ) -> Result<Lookup, StoreError> {
+        let row = sqlx::query(concat!(
+            "SELECT feed.epoch, feed.sequence, lookup, lookup_secret, hash_algorithm, hash_iterations,
+                    hash_salt, hash, ",
+            key_columns!(),
+            " FROM (SELECT sequence, (SELECT value FROM settings WHERE name = 'feed_epoch') AS epoch
+                    FROM feed_head) AS feed
+             LEFT JOIN api_keys ON lookup IN ($1, $2)
+             ORDER BY lookup = $1 DESC LIMIT 1"
+        ))
+        .bind(current.as_slice())
+        .bind(previous.as_slice())
+        .fetch_one(&self.pool)
+        .await?;
+        row::lookup(&row)
+    }
+
+    async fn move_lookup(
+        &self,
+        key_id: KeyId,
+        from: &LookupDigest,
+        to: &LookupPlace,
+    ) -> Result<bool, StoreError> {
+        let secret = to.secret.to_string();
+        let written = sqlx::query(
+            "UPDATE api_keys SET lookup = $1, lookup_secret = $2
+             WHERE key_id = $3 AND lookup = $4
+               AND EXISTS (SELECT 1 FROM settings WHERE name = $5 AND value = $2)",
+        )
+        .bind(to.digest.as_slice())
+        .bind(&secret)
+        .bind(key_id.to_string())
+        .bind(from.as_slice())
+        .bind(SECRET_NAME)
+        .execute(&self.pool)
+        .await;
+        Ok(self.writes.noted(written.map_err(StoreError::from))?.rows_affected() == 1)
+    }
+
+    async fn replace_hash(
+        &self,
+        key_id: KeyId,
+        old: &SecretHash,
+        new: &SecretHash,
+    ) -> Result<bool, StoreError> {
+        let written = sqlx::query(
+            "UPDATE api_keys SET hash_algorithm = $1, hash_iterations = $2, hash_salt = $3, hash = $4
+             WHERE key_id = $5 AND hash = $6 AND hash_iterations < $2",
+        )
+        .bind(new.recipe.algorithm().as_str())
+        .bind(i64::from(new.recipe.iterations()))
+        .bind(new.recipe.salt().as_slice())
+        .bind(new.digest.as_slice())
+        .bind(key_id.to_string())
+        .bind(old.digest.as_slice())
+        .execute(&self.pool)
+        .await;
+        Ok(self.writes.noted(written.map_err(StoreError::from))?.rows_affected() == 1)
+    }
+
+    async fn secret_use(&self, now: Timestamp) -> Result<Vec<SecretUse>, StoreError> {
+        let rows: Vec<(String, i64, i64)> = sqlx::query_as(
+            "SELECT lookup_secret, count(*),
+                    count(*) FILTER (WHERE is_active
+                                       AND (expires_at_ms IS NULL OR expires_at_ms > $1))
+             FROM api_keys GROUP BY lookup_secret ORDER BY lookup_secret",
+        )
+        .bind(now.as_millisecond())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|(secret, keys, usable)| {
+                let (keys, usable) = (unsigned(keys, "count")?, unsigned(usable, "count")?);
+                Ok(SecretUse { secret: SecretName::from_stored(&secret), keys, usable })
+            })
+            .collect()
+    }
+
+    async fn rename_secret(
+        &self,
+        from: &SecretName,
+        to: &SecretName,
+        audit: &AuditEntry,
+    ) -> Result<bool, StoreError> {
+        self.writes.noted(self.try_rename(from, to, audit).await)
+    }
+}

@@ -1,0 +1,227 @@
+//! Keys on `PostgreSQL`.
+
+use async_trait::async_trait;
+use edge_protocol::ChangeKind;
+use jiff::Timestamp;
+use key_policy::KeyId;
+use sqlx::{PgConnection, Postgres, Transaction};
+
+use super::{PostgresStore, StoreError, audit, chain, feed};
+use crate::{
+    audit::AuditEntry,
+    keys::{Key, StoredKey, digest::LookupDigest},
+    store::{
+        KeyStore, Lookup, Revocation, RevokeGuard, RevokeRequest,
+        cursor::KeyCursor,
+        row::{self, key_columns, to_json},
+    },
+};
+
+async fn insert(connection: &mut PgConnection, stored: &StoredKey) -> Result<(), StoreError> {
+    let StoredKey { key, lookup, lookup_secret, secret } = stored;
+    sqlx::query(
+        "INSERT INTO api_keys
+            (key_id, lookup, lookup_secret, hash_algorithm, hash_iterations, hash_salt, hash, name, description,
+             owner, scope, environment, is_active, allowed_ips, rate_limit, metadata, created_at_ms,
+             expires_at_ms, last_used_at_ms, revoked_at_ms, revoked_reason)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+                 $19, $20, $21)",
+    )
+    .bind(key.key_id.to_string())
+    .bind(lookup.as_slice())
+    .bind(lookup_secret.to_string())
+    .bind(secret.recipe.algorithm().as_str())
+    .bind(i64::from(secret.recipe.iterations()))
+    .bind(secret.recipe.salt().as_slice())
+    .bind(secret.digest.as_slice())
+    .bind(&key.name)
+    .bind(&key.description)
+    .bind(&key.owner)
+    .bind(key.scope.as_str())
+    .bind(key.environment.as_str())
+    .bind(key.is_active)
+    .bind(to_json(&key.allowed_ips)?)
+    .bind(key.rate_limit.as_ref().map(to_json).transpose()?)
+    .bind(to_json(&key.metadata)?)
+    .bind(key.created_at.as_millisecond())
+    .bind(key.expires_at.map(Timestamp::as_millisecond))
+    .bind(key.last_used_at.map(Timestamp::as_millisecond))
+    .bind(key.revoked_at.map(Timestamp::as_millisecond))
+    .bind(&key.revoked_reason)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The key's row, which nobody else changes until the transaction ends.
+async fn lock(connection: &mut PgConnection, key_id: KeyId) -> Result<Option<Key>, StoreError> {
+    sqlx::query(concat!("SELECT ", key_columns!(), " FROM api_keys WHERE key_id = $1 FOR UPDATE"))
+        .bind(key_id.to_string())
+        .fetch_optional(connection)
+        .await?
+        .map(|row| row::key(&row))
+        .transpose()
+}
+
+/// Whether an admin key other than this one could still be used. Two who revoke each other at the
+/// same time come one after the other here: the end of the log is taken before it is looked.
+async fn another_admin(
+    connection: &mut PgConnection,
+    request: &RevokeRequest,
+    test_keys: bool,
+) -> Result<bool, StoreError> {
+    chain::lock_head(connection, request.at.as_millisecond()).await?;
+    let others: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM api_keys
+         WHERE scope = 'admin' AND is_active AND key_id <> $1
+           AND (expires_at_ms IS NULL OR expires_at_ms > $2) AND (environment = 'live' OR $3)",
+    )
+    .bind(request.key_id.to_string())
+    .bind(request.at.as_millisecond())
+    .bind(test_keys)
+    .fetch_one(connection)
+    .await?;
+    Ok(others > 0)
+}
+
+impl PostgresStore {
+    /// Ends a unit of work: its audit entry, its place in the feed, the commit, and the news.
+    async fn commit(
+        &self,
+        mut transaction: Transaction<'static, Postgres>,
+        key_id: KeyId,
+        kind: ChangeKind,
+        at: Timestamp,
+        entry: &AuditEntry,
+    ) -> Result<(), StoreError> {
+        audit::insert(&mut transaction, std::slice::from_ref(entry)).await?;
+        let sequence = feed::append(&mut transaction, key_id, kind, at).await?;
+        self.finish(transaction).await?;
+        self.news.publish(sequence);
+        Ok(())
+    }
+
+    async fn try_add(&self, key: &StoredKey, audit: &AuditEntry) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        insert(&mut transaction, key).await?;
+        self.commit(transaction, key.key.key_id, ChangeKind::Created, key.key.created_at, audit)
+            .await
+    }
+
+    async fn try_revoke(
+        &self,
+        request: &RevokeRequest,
+        audit: &AuditEntry,
+    ) -> Result<Revocation, StoreError> {
+        let mut transaction = self.begin().await?;
+        let Some(mut key) = lock(&mut transaction, request.key_id).await? else {
+            return Ok(Revocation::NotFound);
+        };
+        if key.revoked_at.is_some() {
+            return Ok(Revocation::AlreadyRevoked(key));
+        }
+        if let RevokeGuard::KeepOneAdmin { test_keys } = request.guard
+            && key.scope == edge_protocol::Scope::Admin
+            && key.is_usable(request.at)
+            && !another_admin(&mut transaction, request, test_keys).await?
+        {
+            return Ok(Revocation::LastAdmin);
+        }
+        sqlx::query(
+            "UPDATE api_keys SET is_active = false, revoked_at_ms = $1, revoked_reason = $2
+             WHERE key_id = $3",
+        )
+        .bind(request.at.as_millisecond())
+        .bind(&request.reason)
+        .bind(request.key_id.to_string())
+        .execute(&mut *transaction)
+        .await?;
+        self.commit(transaction, request.key_id, ChangeKind::Revoked, request.at, audit).await?;
+        key.is_active = false;
+        key.revoked_at = Some(request.at);
+        key.revoked_reason.clone_from(&request.reason);
+        Ok(Revocation::Revoked(key))
+    }
+}
+
+#[async_trait]
+impl KeyStore for PostgresStore {
+    async fn add_key(&self, key: &StoredKey, audit: &AuditEntry) -> Result<(), StoreError> {
+        self.writes.noted(self.try_add(key, audit).await)
+    }
+
+    async fn revoke_key(
+        &self,
+        request: &RevokeRequest,
+        audit: &AuditEntry,
+    ) -> Result<Revocation, StoreError> {
+        self.writes.noted(self.try_revoke(request, audit).await)
+    }
+
+    async fn key(&self, key_id: KeyId) -> Result<Option<Key>, StoreError> {
+        sqlx::query(concat!("SELECT ", key_columns!(), " FROM api_keys WHERE key_id = $1"))
+            .bind(key_id.to_string())
+            .fetch_optional(&self.pool)
+            .await?
+            .map(|row| row::key(&row))
+            .transpose()
+    }
+
+    async fn look_up(&self, digest: &LookupDigest) -> Result<Lookup, StoreError> {
+        // One statement is one snapshot: the position and the row belong together.
+        let row = sqlx::query(LOOK_UP).bind(digest.as_slice()).fetch_one(&self.pool).await?;
+        row::lookup(&row)
+    }
+
+    async fn keys(&self, after: Option<KeyCursor>, limit: u32) -> Result<Vec<Key>, StoreError> {
+        let query = match after {
+            None => sqlx::query(concat!(
+                "SELECT ",
+                key_columns!(),
+                " FROM api_keys ORDER BY created_at_ms DESC, key_id DESC LIMIT $1"
+            ))
+            .bind(i64::from(limit)),
+            Some(cursor) => sqlx::query(concat!(
+                "SELECT ",
+                key_columns!(),
+                " FROM api_keys WHERE (created_at_ms, key_id) < ($2, $3)
+                 ORDER BY created_at_ms DESC, key_id DESC LIMIT $1"
+            ))
+            .bind(i64::from(limit))
+            .bind(cursor.created_at.as_millisecond())
+            .bind(cursor.key_id.to_string()),
+        };
+        query.fetch_all(&self.pool).await?.iter().map(row::key).collect()
+    }
+
+    async fn touch(&self, used: &[(KeyId, Timestamp)]) -> Result<(), StoreError> {
+        let (keys, times): (Vec<_>, Vec<_>) =
+            used.iter().map(|(key_id, at)| (key_id.to_string(), at.as_millisecond())).unzip();
+        // Rows are taken in one order: two control planes that write the same ones at once would
+        // otherwise wait for each other.
+        let written = sqlx::query(
+            "WITH used AS (SELECT key_id, max(at_ms) AS at_ms
+                           FROM unnest($1::text[], $2::bigint[]) AS it (key_id, at_ms) GROUP BY 1),
+                  taken AS (SELECT api_keys.key_id, used.at_ms FROM api_keys JOIN used USING (key_id)
+                            WHERE coalesce(last_used_at_ms < used.at_ms, true)
+                            ORDER BY api_keys.key_id FOR NO KEY UPDATE OF api_keys)
+             UPDATE api_keys SET last_used_at_ms = taken.at_ms
+             FROM taken WHERE api_keys.key_id = taken.key_id",
+        )
+        .bind(keys)
+        .bind(times)
+        .execute(&self.pool)
+        .await;
+        self.writes.noted(written.map(drop).map_err(StoreError::from))
+    }
+}
+
+/// The look-up of a key by its digest, on which every first verification depends.
+pub(super) const LOOK_UP: &str = concat!(
+    "SELECT feed.epoch, feed.sequence, lookup, lookup_secret, hash_algorithm, hash_iterations,
+            hash_salt, hash, ",
+    key_columns!(),
+    " FROM (SELECT sequence, (SELECT value FROM settings WHERE name = 'feed_epoch') AS epoch
+            FROM feed_head) AS feed
+     LEFT JOIN api_keys ON lookup = $1"
+);

@@ -1,0 +1,130 @@
+//! `PostgreSQL`: many control planes on one database.
+//!
+//! One pool for reads and writes. A unit of work is a transaction at `READ COMMITTED`, which takes
+//! row locks in one order, so that two of them never wait for each other: rows of keys, then the
+//! end of the audit log, then the end of the feed. What has to be true of other rows (that an admin
+//! key is left) is looked at after the end of the log was taken: whoever changes those rows has to
+//! come by there too.
+
+mod audit;
+mod chain;
+mod credentials;
+mod feed;
+mod keys;
+pub mod schema;
+mod settings;
+
+#[cfg(test)]
+mod tampering_tests;
+#[cfg(test)]
+mod tests;
+
+use sqlx::{
+    Connection, PgConnection, PgPool, Postgres, Transaction,
+    pool::PoolConnectionMetadata,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use std::time::Duration;
+
+use super::{OpenError, StoreError, news::News, write_state::WriteState};
+use crate::config::PostgresConfig;
+
+/// How long opening the database may take before that counts as failed.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a unit of work waits for a connection. Shorter than the second that `/health` and
+/// filters wait for an answer: what is refused in time can be answered.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(750);
+/// A statement that takes longer is given up by the server. The longest of ours take milliseconds.
+const STATEMENT_TIMEOUT: &str = "5s";
+/// So does one that waits this long for a lock: whoever has it has stopped.
+const LOCK_TIMEOUT: &str = "4s";
+/// A transaction of a process that has stopped lets go of its locks after this.
+const IDLE_IN_TRANSACTION_TIMEOUT: &str = "10s";
+/// A connection is replaced in time, so that addresses and certificates that change are noticed.
+const MAX_LIFETIME: Duration = Duration::from_mins(30);
+/// One that was idle for so long is asked whether it still is there before it is used.
+const DOUBT_AFTER: Duration = Duration::from_secs(2);
+
+/// The store on a `PostgreSQL` database.
+pub struct PostgresStore {
+    pool: PgPool,
+    /// For the one connection that hears of changes: it must not wait for those that work.
+    ears: PgPool,
+    writes: WriteState,
+    news: News,
+}
+
+/// How to connect for work: nothing waits without an end.
+fn working(config: &PostgresConfig) -> PgConnectOptions {
+    config.connect_options().options([
+        ("statement_timeout", STATEMENT_TIMEOUT),
+        ("lock_timeout", LOCK_TIMEOUT),
+        ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT),
+    ])
+}
+
+/// Opens a connection, or says why there is none. A pool would try until its time is up, and then
+/// say only that.
+async fn connect(
+    config: &PostgresConfig,
+    options: &PgConnectOptions,
+) -> Result<PgConnection, OpenError> {
+    let unreachable = |source| OpenError::Unreachable { url: config.to_string(), source };
+    match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await {
+        Ok(connected) => connected.map_err(unreachable),
+        Err(_) => Err(unreachable(sqlx::Error::PoolTimedOut)),
+    }
+}
+
+/// Whether a connection has been idle for so little time that it is used without asking.
+fn is_fresh(metadata: &PoolConnectionMetadata) -> bool {
+    metadata.idle_for < DOUBT_AFTER
+}
+
+impl PostgresStore {
+    /// Opens the database, which must be there with its tables up to date.
+    ///
+    /// # Errors
+    /// As [`OpenError`] says.
+    pub async fn open(config: &PostgresConfig) -> Result<Self, OpenError> {
+        let options = working(config);
+        let mut connection = connect(config, &options).await?;
+        schema::require_current(&mut connection, &config.to_string()).await?;
+        let position = feed::position(&mut connection).await?;
+        // Whether it ends well does not matter: it has told what it was asked.
+        let _ = connection.close().await;
+
+        let pool = PgPoolOptions::new()
+            .max_connections(config.connections())
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .max_lifetime(MAX_LIFETIME)
+            .test_before_acquire(false)
+            .before_acquire(|connection, metadata| {
+                Box::pin(async move {
+                    if !is_fresh(&metadata) {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with(options);
+        let ears = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(CONNECT_TIMEOUT)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .connect_lazy_with(config.connect_options());
+        Ok(Self { pool, ears, writes: WriteState::default(), news: News::new(position) })
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        Ok(self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?)
+    }
+
+    /// Ends a unit of work; what was written is durable then.
+    async fn finish(&self, transaction: Transaction<'static, Postgres>) -> Result<(), StoreError> {
+        transaction.commit().await?;
+        self.writes.succeeded();
+        Ok(())
+    }
+}
