@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::servers::postgres::{PostgresOptions, PostgresServer, SHARED};
 use crate::{process, workspace};
 
 /// The end-to-end tests are a step of their own, and the filter has no tests outside Envoy.
@@ -12,10 +13,14 @@ const OTHERS: [&str; 4] = ["--exclude", "tests", "--exclude", "filter"];
 pub(super) fn run() -> Result<()> {
     let mut tests = test_command();
     tests.arg("--workspace").args(OTHERS);
-    process::run(tests)?;
     if !has_nextest() {
-        return Ok(());
+        return process::run(tests);
     }
+    // Each test is a process of its own there, and would start a server of its own.
+    let server = PostgresServer::start(PostgresOptions::default())?;
+    tests.env(SHARED, server.url("postgres"));
+    process::run(tests)?;
+    drop(server);
     // nextest knows no documentation tests.
     let mut doc = workspace::cargo();
     doc.args(["test", "--doc", "--locked", "--workspace"]).args(OTHERS);

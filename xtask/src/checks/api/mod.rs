@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::servers::postgres::{PostgresOptions, PostgresServer};
 use crate::stack::{Build, ControlPlaneOptions, ControlPlaneProcess, build_keygate, free_port};
-use crate::{progress, workspace};
+use crate::{interrupt, progress, workspace};
 use schemathesis::Target;
 
 pub(super) fn run() -> Result<()> {
@@ -21,13 +22,24 @@ pub(super) fn run() -> Result<()> {
     // What an earlier run has left would be found again.
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    progress::step("fuzzing the admin API");
-    fuzz(&fuzzer, &folder, &keygate)
-        .with_context(|| format!("the service's log is in {}", folder.display()))
+    let server = PostgresServer::start(PostgresOptions::default())?;
+    let databases = [
+        ("SQLite", "sqlite", format!("sqlite://{}", folder.join("keygate.db").display())),
+        ("PostgreSQL", "postgres", server.create_database("keygate")?),
+    ];
+    for (name, word, database) in databases {
+        interrupt::check()?;
+        progress::step(&format!("fuzzing the admin API on {name}"));
+        let folder = folder.join(word);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fuzz(&fuzzer, &folder, &keygate, &database)
+            .with_context(|| format!("on {name}; the service's log is in {}", folder.display()))?;
+    }
+    Ok(())
 }
 
-fn fuzz(fuzzer: &Path, folder: &Path, keygate: &Path) -> Result<()> {
-    let options = options(folder, keygate)?;
+fn fuzz(fuzzer: &Path, folder: &Path, keygate: &Path, database: &str) -> Result<()> {
+    let options = options(folder, keygate, database)?;
     let command = options.keygate();
     command.run(&["migrate"])?;
     let key =
@@ -42,15 +54,14 @@ fn fuzz(fuzzer: &Path, folder: &Path, keygate: &Path) -> Result<()> {
     schemathesis::run(fuzzer, folder, &Target { url, key_id, api_key })
 }
 
-fn options(folder: &Path, keygate: &Path) -> Result<ControlPlaneOptions> {
+fn options(folder: &Path, keygate: &Path, database: &str) -> Result<ControlPlaneOptions> {
     let loopback = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
-    let database = format!("sqlite://{}", folder.join("keygate.db").display());
-    let env = [("KEYGATE_DATABASE_URL", database), ("KEYGATE_ENVIRONMENT", "testing".to_owned())];
+    let env = [("KEYGATE_DATABASE_URL", database), ("KEYGATE_ENVIRONMENT", "testing")];
     Ok(ControlPlaneOptions {
         binary: PathBuf::from(keygate),
         logs: folder.to_path_buf(),
         listen: loopback(free_port()?),
         edge_listen: loopback(free_port()?),
-        env: env.map(|(name, value)| (name.to_owned(), value)).into(),
+        env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
     })
 }
