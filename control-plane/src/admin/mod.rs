@@ -19,7 +19,7 @@ use axum::{
     extract::DefaultBodyLimit,
     http::{HeaderValue, header},
     middleware,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use std::{sync::Arc, time::Duration};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -50,6 +50,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Service>> {
 }
 
 fn api() -> OpenApiRouter<Arc<Service>> {
+    let busy = || Problem::new(Code::Overloaded).into_response();
     let keys = routes!(list_keys::handler, create_key::handler);
     // People leave out the slash.
     let without_slash = keys.2.clone();
@@ -59,7 +60,7 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(get_key::handler, revoke_key::handler))
         .routes(routes!(audit_log::handler))
         .layer(middleware::map_response(never_store))
-        .layer(middleware::from_fn_with_state(Bound::new("admin", MAX_REQUESTS), shed))
+        .layer(middleware::from_fn_with_state(Bound::new("admin", MAX_REQUESTS, busy), shed))
 }
 
 /// Everything that the admin listener answers.
@@ -74,6 +75,7 @@ pub fn router(
         log: true,
         quiet: health::ROUTES,
         long_polls: &[],
+        failure: |failure| Problem::from(failure).into_response(),
     };
     let (router, _) = routes().split_for_parts();
     router

@@ -7,7 +7,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::{keys::verify::VerifyError, store::StoreError};
+use crate::{http::observe::Failure, keys::verify::VerifyError, store::StoreError};
 
 /// Why a filter's call failed.
 #[derive(Debug, thiserror::Error)]
@@ -30,8 +30,21 @@ pub(super) enum Fault {
     Invalid(String),
     #[error("the database does not answer")]
     Database(#[from] StoreError),
-    #[error("too many keys are waiting")]
+    #[error("there is too much to do")]
     Overloaded,
+    #[error("it took too long")]
+    Timeout,
+    #[error("our fault; the log has more")]
+    Internal,
+}
+
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Panicked => Self::Internal,
+            Failure::TimedOut => Self::Timeout,
+        }
+    }
 }
 
 impl From<VerifyError> for Fault {
@@ -55,6 +68,8 @@ impl Fault {
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             Self::Database(_) => (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            Self::Timeout => (StatusCode::SERVICE_UNAVAILABLE, "timeout"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }
     }
 }

@@ -5,6 +5,7 @@ mod authenticate;
 mod changes;
 mod events;
 mod fault;
+pub mod followers;
 mod verify;
 
 #[cfg(test)]
@@ -15,7 +16,7 @@ use axum::{
     extract::DefaultBodyLimit,
     http::{HeaderName, HeaderValue},
     middleware,
-    response::Response,
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use edge_protocol::{CHANGES_PATH, EVENTS_PATH, STAMP, STAMP_HEADER, VERIFY_PATH};
@@ -42,13 +43,14 @@ const MAX_REQUESTS: usize = 1024;
 
 /// Everything that the edge listener answers.
 pub fn router(service: &Arc<Service>) -> Router {
+    let busy = || Fault::Overloaded.into_response();
     let calls = Router::new()
         .route(VERIFY_PATH, post(verify::handler).layer(DefaultBodyLimit::max(MAX_VERIFY_BYTES)))
         .route(EVENTS_PATH, post(events::handler).layer(DefaultBodyLimit::max(MAX_EVENTS_BYTES)))
-        .layer(middleware::from_fn_with_state(Bound::new("edge", MAX_REQUESTS), shed));
+        .layer(middleware::from_fn_with_state(Bound::new("edge", MAX_REQUESTS, busy), shed));
     let feed = Router::new()
         .route(CHANGES_PATH, get(changes::handler))
-        .layer(middleware::from_fn_with_state(Bound::new("edge", MAX_LONG_POLLS), shed));
+        .layer(middleware::from_fn_with_state(Bound::new("edge", MAX_LONG_POLLS, busy), shed));
     let observed = Observed {
         listener: "edge",
         random: Arc::clone(&service.random),
@@ -56,6 +58,7 @@ pub fn router(service: &Arc<Service>) -> Router {
         log: false,
         quiet: &[],
         long_polls: &[CHANGES_PATH],
+        failure: |failure| Fault::from(failure).into_response(),
     };
     Router::new()
         .merge(calls)

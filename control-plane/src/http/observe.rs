@@ -2,20 +2,25 @@
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::Method,
+    http::{Method, StatusCode},
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{
-    Peer, panics,
-    problem::{Code, Problem},
-    request_id,
-};
+use super::{Peer, panics, request_id};
 use crate::{metrics, random::Random};
+
+/// Why a handler gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It panicked.
+    Panicked,
+    /// It took too long.
+    TimedOut,
+}
 
 /// How a listener's requests are observed.
 #[derive(Clone)]
@@ -32,7 +37,12 @@ pub struct Observed {
     pub quiet: &'static [&'static str],
     /// Routes that wait on purpose; they would drown the others' durations.
     pub long_polls: &'static [&'static str],
+    /// The listener's words for a handler that gave no answer.
+    pub failure: fn(Failure) -> Response,
 }
+
+/// What stands for a request in metrics and logs where none of our own names does.
+const OTHER: &str = "other";
 
 fn method_label(method: &Method) -> &'static str {
     match method.as_str() {
@@ -43,7 +53,51 @@ fn method_label(method: &Method) -> &'static str {
         "PATCH" => "PATCH",
         "DELETE" => "DELETE",
         "OPTIONS" => "OPTIONS",
-        _ => "other",
+        _ => OTHER,
+    }
+}
+
+/// A status as a label. Those that there are no answers with share one.
+fn status_label(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        200 => "200",
+        201 => "201",
+        202 => "202",
+        204 => "204",
+        304 => "304",
+        400 => "400",
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        405 => "405",
+        408 => "408",
+        409 => "409",
+        412 => "412",
+        413 => "413",
+        415 => "415",
+        422 => "422",
+        428 => "428",
+        429 => "429",
+        500 => "500",
+        501 => "501",
+        503 => "503",
+        504 => "504",
+        _ => OTHER,
+    }
+}
+
+/// The route that a request goes to: one of ours, shared with the router, so nothing is copied
+/// until it becomes a label.
+#[derive(Clone)]
+struct Route(Option<MatchedPath>);
+
+impl Route {
+    fn of(request: &Request) -> Self {
+        Self(request.extensions().get::<MatchedPath>().cloned())
+    }
+
+    fn as_str(&self) -> &str {
+        self.0.as_ref().map_or(OTHER, MatchedPath::as_str)
     }
 }
 
@@ -52,55 +106,68 @@ pub async fn observe(State(observed): State<Observed>, request: Request, next: N
     let started = Instant::now();
     let id = request_id::of(request.headers(), &*observed.random);
     let method = method_label(request.method());
-    let route =
-        request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let route = Route::of(&request);
     let client_ip = request.extensions().get::<Peer>().map(|peer| peer.address());
     let span = tracing::info_span!(
         "request", id = %id, listener = observed.listener, actor = tracing::field::Empty
     );
 
     let id_header = request_id::value(&id);
-    let log = observed.log && !observed.quiet.contains(&route.as_str());
     let run = async {
-        let running = panics::caught(next.run(request));
-        let code = match tokio::time::timeout(observed.timeout, running).await {
-            Ok(Some(response)) => Ok(response),
-            Ok(None) => {
-                ::metrics::counter!(metrics::PANICS, "listener" => observed.listener).increment(1);
-                Err(Code::Internal)
-            }
-            Err(_) => Err(Code::Timeout),
-        };
-        let mut response = code.unwrap_or_else(|code| Problem::new(code).into_response());
+        let mut response = answer(&observed, request, next).await;
         if let Some(id) = id_header {
             response.headers_mut().insert(request_id::HEADER, id);
         }
         let took = started.elapsed();
-        let status = response.status().as_u16();
-        if log {
+        if observed.log && !observed.quiet.contains(&route.as_str()) {
+            let (route, status) = (route.as_str(), response.status().as_u16());
             let client_ip = client_ip.map(tracing::field::display);
             tracing::info!(method, route, status, client_ip, took_us = took.as_micros(), "request");
         }
-        (response, took, status)
+        (response, took)
     };
-    let (response, took, status) = request_id::CURRENT.scope(id, run).instrument(span).await;
+    let (response, took) = request_id::CURRENT.scope(id, run).instrument(span).await;
+    count(&observed, &route, method, response.status(), took);
+    response
+}
 
-    ::metrics::counter!(metrics::HTTP_REQUESTS,
-        "listener" => observed.listener, "route" => route.clone(), "method" => method,
-        "status" => status.to_string())
+/// The handler's answer; the listener's own words, when it gives none.
+async fn answer(observed: &Observed, request: Request, next: Next) -> Response {
+    let running = panics::caught(next.run(request));
+    let failure = match tokio::time::timeout(observed.timeout, running).await {
+        Ok(Some(response)) => return response,
+        Ok(None) => {
+            ::metrics::counter!(metrics::PANICS, "listener" => observed.listener).increment(1);
+            Failure::Panicked
+        }
+        Err(_) => Failure::TimedOut,
+    };
+    (observed.failure)(failure)
+}
+
+fn count(
+    observed: &Observed,
+    route: &Route,
+    method: &'static str,
+    status: StatusCode,
+    took: Duration,
+) {
+    let listener = observed.listener;
+    let name: Arc<str> = Arc::from(route.as_str());
+    ::metrics::counter!(metrics::HTTP_REQUESTS, "listener" => listener,
+        "route" => Arc::clone(&name), "method" => method, "status" => status_label(status))
     .increment(1);
     if !observed.long_polls.contains(&route.as_str()) {
-        ::metrics::histogram!(metrics::HTTP_SECONDS, "listener" => observed.listener, "route" => route)
+        ::metrics::histogram!(metrics::HTTP_SECONDS, "listener" => listener, "route" => name)
             .record(took);
     }
-    response
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{random::SystemRandom, testing::send};
-    use axum::{Router, body::Body, middleware, routing::get};
+    use crate::{http::problem::Problem, random::SystemRandom, testing::send};
+    use axum::{Router, body::Body, middleware, response::IntoResponse, routing::get};
     use metrics_exporter_prometheus::PrometheusBuilder;
 
     fn observed() -> Observed {
@@ -111,6 +178,7 @@ mod tests {
             log: true,
             quiet: &[],
             long_polls: &[],
+            failure: |failure| Problem::from(failure).into_response(),
         }
     }
 
@@ -139,5 +207,25 @@ mod tests {
         let metrics = recorder.handle().render();
         assert!(metrics.contains("keygate_http_panics_total{listener=\"test\"} 3"), "{metrics}");
         assert!(metrics.contains("status=\"500\"} 3"), "{metrics}");
+    }
+    #[tokio::test]
+    async fn a_flood_of_made_up_methods_and_paths_makes_no_new_series() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let _measured = ::metrics::set_default_local_recorder(&recorder);
+        let router = Router::new()
+            .route("/keys/{id}", get(|| async { "well" }))
+            .layer(middleware::from_fn_with_state(observed(), observe));
+        for n in 0..2000 {
+            for path in [format!("/keys/{n}"), format!("/made/up/{n}")] {
+                for method in ["GET".to_owned(), format!("M{n}"), "TRACE".to_owned()] {
+                    let request = Request::builder().method(method.as_str()).uri(&path);
+                    send(&router, request.body(Body::empty()).expect("a request")).await;
+                }
+            }
+        }
+        let metrics = recorder.handle().render();
+        let series = |name: &str| metrics.lines().filter(|line| line.starts_with(name)).count();
+        assert_eq!(series("keygate_http_requests_total{"), 4, "{metrics}");
+        assert!(!metrics.contains("made"), "{metrics}");
     }
 }

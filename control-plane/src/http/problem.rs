@@ -12,7 +12,7 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, Type, extensions::ExtensionsBuilder},
 };
 
-use super::request_id;
+use super::{observe::Failure, request_id};
 use crate::keys::new_key::FieldError;
 
 /// What problems are sent as.
@@ -147,6 +147,15 @@ impl Problem {
     #[must_use]
     pub fn code(&self) -> Code {
         self.code
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        Self::new(match failure {
+            Failure::Panicked => Code::Internal,
+            Failure::TimedOut => Code::Timeout,
+        })
     }
 }
 

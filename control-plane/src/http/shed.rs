@@ -4,12 +4,11 @@
 use axum::{
     extract::{Request, State},
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-use super::problem::{Code, Problem};
 use crate::metrics;
 
 /// How many requests may be under way at once.
@@ -17,13 +16,14 @@ use crate::metrics;
 pub struct Bound {
     listener: &'static str,
     room: Arc<Semaphore>,
+    refusal: fn() -> Response,
 }
 
 impl Bound {
-    /// Room for `requests` at that listener.
+    /// Room for `requests` at that listener, and its words for who finds none.
     #[must_use]
-    pub fn new(listener: &'static str, requests: usize) -> Self {
-        Self { listener, room: Arc::new(Semaphore::new(requests)) }
+    pub fn new(listener: &'static str, requests: usize, refusal: fn() -> Response) -> Self {
+        Self { listener, room: Arc::new(Semaphore::new(requests)), refusal }
     }
 }
 
@@ -31,7 +31,7 @@ impl Bound {
 pub async fn shed(State(bound): State<Bound>, request: Request, next: Next) -> Response {
     let Ok(_room) = bound.room.try_acquire() else {
         ::metrics::counter!(metrics::SHED, "listener" => bound.listener).increment(1);
-        return Problem::new(Code::Overloaded).into_response();
+        return (bound.refusal)();
     };
     next.run(request).await
 }
