@@ -149,9 +149,10 @@ async fn render(
     State(service): State<Arc<Service>>,
     Extension(prometheus): Extension<PrometheusHandle>,
 ) -> impl IntoResponse {
-    #[expect(clippy::cast_precision_loss, reason = "a sequence is far below 2^52")]
-    ::metrics::gauge!(metrics::FEED_SEQUENCE).set(*service.store.watch().borrow() as f64);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], prometheus.render())
+    metrics::snapshot::take(&service);
+    let mut text = prometheus.render();
+    text.push_str(&metrics::process::render());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
 /// The routes for those who watch the service. `/metrics` takes the handle from an extension.

@@ -18,6 +18,7 @@ use crate::{
     },
     clock::Clock,
     config::{Config, TestKeys},
+    edge::followers::Followers,
     keys::{issue::Issuer, last_used::LastUsed, pool::HashPool, verify::Verifier},
     random::{Random, RandomError},
     secret_key::{self, SecretKeyFault},
@@ -115,6 +116,8 @@ pub struct Service {
     pub recorder: Recorder,
     /// Vouches for the audit log, and retires its beginning.
     pub audit_keeper: Keeper,
+    /// Who follows the change feed.
+    pub followers: Followers,
     /// Notes uses of keys.
     pub last_used: LastUsed,
     /// What filters have to show.
@@ -174,6 +177,7 @@ impl Service {
                 configured_keys(config),
                 config.audit.clone(),
             ),
+            followers: Followers::default(),
             last_used: LastUsed::default(),
             edge_token: EdgeToken::new(edge_token),
             store,

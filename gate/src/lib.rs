@@ -32,4 +32,4 @@ pub use limits::{LimitReport, MAX_SLOT_BYTES, RateLimitHeaders, SharedSlots, Slo
 pub use message::{Answer, Call, Message};
 pub use problem::{Problem, Refusal};
 pub use request::{Credential, Now, Request, StreamId};
-pub use tally::{COUNTER_NAMES, Tally};
+pub use tally::{COUNTER_MEANINGS, COUNTER_NAMES, Tally};

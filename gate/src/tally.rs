@@ -1,12 +1,15 @@
 //! What the gate counts for metrics.
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
+    ($(#[doc = $meaning:literal] $variant:ident = $name:literal),+ $(,)?) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Counter { $($(#[$doc])* $variant),+ }
+        pub(crate) enum Counter { $(#[doc = $meaning] $variant),+ }
 
         /// The counters' names, in the order of [`Tally::take`].
         pub const COUNTER_NAMES: &[&str] = &[$($name),+];
+
+        /// What each of them counts, in the same order.
+        pub const COUNTER_MEANINGS: &[&str] = &[$($meaning),+];
     };
 }
 
@@ -15,15 +18,25 @@ counters! {
     Allowed = "keygate.allowed",
     /// Requests that passed without, on public routes or in shadow mode.
     Anonymous = "keygate.anonymous",
+    /// Requests refused for having no key.
     MissingApiKey = "keygate.refused.missing_api_key",
+    /// Requests refused since what they brought is no key by its form (layers 0, 3 and 4).
     InvalidFormat = "keygate.refused.invalid_format",
+    /// Requests refused for a test key where it must not be, or for an ambiguous path.
     SecurityViolation = "keygate.refused.security_violation",
+    /// Requests refused for a key that is none of ours.
     InvalidKey = "keygate.refused.invalid_key",
+    /// Requests refused for a key whose time is over.
     ExpiredKey = "keygate.refused.expired_key",
+    /// Requests refused for a revoked key.
     RevokedKey = "keygate.refused.revoked_key",
+    /// Requests refused since their key may not be used from their address.
     IpDenied = "keygate.refused.ip_denied",
+    /// Requests refused since their key may not do what they ask.
     ScopeDenied = "keygate.refused.scope_denied",
+    /// Requests refused by a limit, or for too many failed attempts.
     RateLimited = "keygate.refused.rate_limited",
+    /// Requests refused since it could not be told whether their key is one of ours.
     DbError = "keygate.refused.db_error",
     /// Requests refused since there was no room for their events.
     BacklogFull = "keygate.refused.backlog_full",

@@ -19,6 +19,7 @@ use crate::{
         digest::{PresentedKey, audit_hash},
         verify::{Outcome, VerifyError},
     },
+    metrics::decisions::{self, By},
     service::Service,
 };
 
@@ -88,6 +89,19 @@ impl Refusal {
         }
     }
 
+    /// The gate's layer that would have decided.
+    fn layer(self) -> &'static str {
+        match self {
+            Self::Missing => "presence",
+            Self::Ambiguous | Self::InQuery | Self::NoKey => "credential",
+            Self::Unknown => "known",
+            Self::TestKey => "environment",
+            Self::Revoked | Self::Expired => "expiry",
+            Self::Address => "address",
+            Self::Scope => "scope",
+        }
+    }
+
     fn event(self) -> EventKind {
         match self {
             Self::TestKey => EventKind::SecurityViolation,
@@ -119,10 +133,12 @@ impl FromRequestParts<Arc<Service>> for Admin {
             Ok(key_id) => {
                 // Reading leaves no audit entry; the request's line tells who it was.
                 tracing::Span::current().record("actor", tracing::field::display(key_id));
+                decisions::count(By::Admin, "scope", EventKind::ValidApiKey, "known");
                 return Ok(Self { key_id, client_ip });
             }
             Err(refusal) => refusal,
         };
+        decisions::count(By::Admin, refusal.layer(), refusal.event(), refusal.reason());
         let route = parts.extensions.get::<MatchedPath>().map_or("-", MatchedPath::as_str);
         let entry =
             denial(refusal.event(), service, client_ip, caller, parts, refusal.reason(), route);
@@ -179,7 +195,10 @@ async fn check(
         return Ok(Err(Refusal::NoKey));
     };
     caller.key_hash = Some(audit_hash(presented.expose()));
-    let verification = service.verifier.verify(presented).await.map_err(Problem::from)?;
+    let verification = service.verifier.verify(presented).await.map_err(|error| {
+        decisions::count(By::Admin, "known", EventKind::DbError, error.reason());
+        Problem::from(error)
+    })?;
     let key = match verification.outcome {
         Outcome::Known(key) => key,
         Outcome::Unknown => return Ok(Err(Refusal::Unknown)),

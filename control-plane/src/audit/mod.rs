@@ -7,6 +7,7 @@ pub mod read;
 pub mod recorder;
 pub mod signer;
 pub mod verify;
+mod waiting;
 
 use edge_protocol::{Event, EventKind};
 use jiff::Timestamp;

@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::AuditEntry;
+use super::{AuditEntry, waiting::Waiting};
 use crate::{clock::Clock, metrics, store::Store};
 
 /// Events that may wait to be written.
@@ -33,10 +33,21 @@ struct Report {
     written: oneshot::Sender<()>,
 }
 
+/// What is not written yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// How many events.
+    pub events: u64,
+    /// For how long the oldest of them has waited.
+    pub age: Duration,
+}
+
 /// Takes events, and writes them in batches.
 pub struct Recorder {
     reports: mpsc::Sender<Report>,
     inbox: Mutex<mpsc::Receiver<Report>>,
+    /// Since when each event waits that is not written yet, in the order of the queue.
+    waiting: Waiting,
     dropped: AtomicU64,
     failing: AtomicBool,
     store: Arc<dyn Store>,
@@ -51,6 +62,7 @@ impl Recorder {
         Self {
             reports,
             inbox: Mutex::new(inbox),
+            waiting: Waiting::default(),
             dropped: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             store,
@@ -63,13 +75,20 @@ impl Recorder {
     pub async fn record(&self, entry: AuditEntry) {
         entry.log();
         let (written, done) = oneshot::channel();
-        if self.reports.try_send(Report { entry, written }).is_err() {
+        let report = Report { entry, written };
+        if !self.waiting.join(|| self.reports.try_send(report).is_ok()) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             ::metrics::counter!(metrics::AUDIT_DROPPED).increment(1);
             return;
         }
         // Whether it was written in time or not, the caller has its own answer to give.
         let _ = tokio::time::timeout(PATIENCE, done).await;
+    }
+
+    /// What is not written yet.
+    #[must_use]
+    pub fn backlog(&self) -> Backlog {
+        self.waiting.backlog()
     }
 
     /// Whether the last attempt to write failed.
@@ -81,6 +100,8 @@ impl Recorder {
     /// Writes until `stop`, and then what is left.
     pub async fn run(&self, stop: CancellationToken) {
         let mut inbox = self.inbox.lock().await;
+        // What an earlier run had taken out when it died is lost to the database.
+        self.waiting.keep_last(|| inbox.len());
         loop {
             let mut batch = Vec::new();
             tokio::select! {
@@ -100,6 +121,7 @@ impl Recorder {
     }
 
     async fn write(&self, batch: Vec<Report>, stop: &CancellationToken) {
+        let count = batch.len();
         let (mut entries, waiting): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|report| (report.entry, report.written)).unzip();
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
@@ -117,6 +139,7 @@ impl Recorder {
             self.failing.store(true, Ordering::Relaxed);
             tracing::error!(%error, events = entries.len(), "the audit log cannot be written");
             if last {
+                self.waiting.leave(count);
                 return;
             }
             tokio::select! {
@@ -125,6 +148,7 @@ impl Recorder {
             }
         }
         self.failing.store(false, Ordering::Relaxed);
+        self.waiting.leave(count);
         for written in waiting {
             // The caller may have lost its patience.
             let _ = written.send(());

@@ -14,7 +14,7 @@ use std::{process::ExitCode, time::Duration};
 
 use crate::{
     config::{self, Config, ConfigError, Flags, Settings},
-    lifecycle, openapi,
+    lifecycle, metrics, openapi,
     secret_key::SecretKeyFault,
     service::ServiceError,
     store,
@@ -68,6 +68,9 @@ enum Command {
     Audit(audit::Command),
     /// Print the description of the admin API, OpenAPI 3.1
     Openapi,
+    /// Print a table of all metrics, Markdown
+    #[command(hide = true)]
+    Metrics,
     /// Ask the running service whether it is well
     Healthcheck,
 }
@@ -152,6 +155,7 @@ async fn dispatch(command: Command, settings: &Settings) -> anyhow::Result<()> {
         Command::Keys(command) => keys::run(command, settings).await,
         Command::Audit(command) => audit::run(command, settings).await,
         Command::Openapi => Ok(output::answer(&openapi::text()?)?),
+        Command::Metrics => Ok(output::answer(&metrics::page())?),
         Command::Healthcheck => healthcheck::run(settings).await,
     }
 }

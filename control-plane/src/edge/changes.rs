@@ -4,12 +4,13 @@ use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
 };
-use edge_protocol::{ChangesAnswer, ChangesQuery, Position};
+use edge_protocol::{Change, ChangeKind, ChangesAnswer, ChangesQuery, Position};
+use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::fault::Fault;
-use crate::{http::wording, metrics, service::Service, store::Changes};
+use crate::{clock::unix_ms, http::wording, metrics, service::Service, store::Changes};
 
 /// As the protocol has it.
 const MAX_CHANGES: u32 = 1000;
@@ -25,6 +26,7 @@ pub(super) async fn handler(
     if query.epoch.is_none() {
         return reset(&service).await;
     }
+    let poll = service.followers.polls(query.since);
     // Watched before the database is read: a change in between is not missed.
     let mut news = service.store.watch();
     let deadline = Instant::now() + Duration::from_millis(query.wait_ms).min(MAX_WAIT);
@@ -38,6 +40,9 @@ pub(super) async fn handler(
             Changes::Since(_) | Changes::Unknown => return reset(&service).await,
         };
         if !changes.is_empty() || Instant::now() >= deadline || service.stop.is_cancelled() {
+            drop(poll);
+            service.followers.told(position.sequence);
+            observe_lag(&changes, service.clock.now());
             return Ok(Json(ChangesAnswer { position, reset: false, changes }));
         }
         waiting.get_or_insert_with(|| {
@@ -52,8 +57,23 @@ pub(super) async fn handler(
     }
 }
 
+/// How long it took until a filter is told of what has changed.
+fn observe_lag(changes: &[Change], now: Timestamp) {
+    for change in changes {
+        let kind = match change.kind {
+            ChangeKind::Created => "created",
+            ChangeKind::Updated => "updated",
+            ChangeKind::Revoked => "revoked",
+        };
+        // Another machine's clock may have made the change.
+        let lag = Duration::from_millis(unix_ms(now).saturating_sub(change.at_ms));
+        ::metrics::histogram!(metrics::FEED_LAG, "kind" => kind).record(lag);
+    }
+}
+
 /// The filter starts anew from here.
 async fn reset(service: &Service) -> Result<Json<ChangesAnswer>, Fault> {
     let position: Position = service.store.position().await?;
+    service.followers.told(position.sequence);
     Ok(Json(ChangesAnswer { position, reset: true, changes: Vec::new() }))
 }

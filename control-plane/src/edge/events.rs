@@ -35,6 +35,7 @@ pub(super) async fn handler(
     let label = match outcome {
         BatchOutcome::Stored => {
             ::metrics::counter!(metrics::EVENTS_INGESTED).increment(count);
+            metrics::decisions::count_reported(entries.iter().map(|entry| &entry.event));
             "stored"
         }
         BatchOutcome::Repeated => "repeated",

@@ -17,6 +17,7 @@ use crate::{
         digest::{PresentedKey, audit_hash},
         verify::Outcome,
     },
+    metrics::decisions,
     service::Service,
 };
 
@@ -27,20 +28,32 @@ pub(super) async fn handler(
     let key = read(body.map_err(|rejection| unreadable(&rejection))?)?;
     let key_hash = key.as_ref().map(|key| audit_hash(key.expose()));
     let Some(key) = key else {
+        decided("credential", EventKind::InvalidFormat, "too_long");
         let as_of = service.store.position().await?;
         return Ok(Json(VerifyAnswer { as_of, verdict: Verdict::Unknown }));
     };
-    let verification = service.verifier.verify(key).await?;
+    let verification = service.verifier.verify(key).await.inspect_err(|error| {
+        decided("known", EventKind::DbError, error.reason());
+    })?;
     let verdict = match verification.outcome {
         Outcome::Known(key) => {
             let now = service.clock.now();
             if key.is_usable(now) {
                 service.last_used.note(&key, now);
+                decided("known", EventKind::ValidApiKey, "known");
+            } else if key.is_active {
+                decided("expiry", EventKind::ExpiredKey, "expired");
+            } else {
+                decided("expiry", EventKind::RevokedKey, "revoked");
             }
             Verdict::Known { record: key.record() }
         }
-        Outcome::Unknown => Verdict::Unknown,
+        Outcome::Unknown => {
+            decided("known", EventKind::InvalidKey, "unknown");
+            Verdict::Unknown
+        }
         Outcome::TestKeyRefused => {
+            decided("environment", EventKind::SecurityViolation, "test_key");
             let entry = AuditEntry::of(
                 EventKind::SecurityViolation,
                 service.clock.now(),
@@ -51,6 +64,10 @@ pub(super) async fn handler(
         }
     };
     Ok(Json(VerifyAnswer { as_of: verification.as_of, verdict }))
+}
+
+fn decided(layer: &'static str, event: EventKind, reason: &'static str) {
+    decisions::count(decisions::By::Edge, layer, event, reason);
 }
 
 pub(super) fn unreadable(rejection: &BytesRejection) -> Fault {

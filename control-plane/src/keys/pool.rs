@@ -21,6 +21,7 @@ use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{digest::PresentedKey, hashing::HashRecipe};
+use crate::metrics;
 
 /// How long a key waits for a thread before its caller is told that we are overloaded. A filter
 /// gives up after a second; an answer in good time lets it say 503 itself.
@@ -41,6 +42,8 @@ struct Job {
     /// Set by whoever decides first: a thread that starts, or the caller who gives up.
     taken: Arc<AtomicBool>,
     reply: oneshot::Sender<[u8; 32]>,
+    /// Since when it waits.
+    since: Instant,
 }
 
 struct Queue {
@@ -86,14 +89,17 @@ impl Shared {
             if job.taken.swap(true, Ordering::AcqRel) || job.reply.is_closed() {
                 continue;
             }
+            ::metrics::histogram!(metrics::HASH_WAIT).record(job.since.elapsed());
             #[cfg(test)]
             self.busy.fetch_add(1, Ordering::AcqRel);
+            let begun = Instant::now();
             let digest = job.recipe.hash(job.key.expose());
             #[cfg(test)]
             self.busy.fetch_sub(1, Ordering::AcqRel);
             #[cfg(test)]
             self.hashed.fetch_add(1, Ordering::Relaxed);
-            ::metrics::counter!(crate::metrics::HASHES).increment(1);
+            ::metrics::histogram!(metrics::HASH_DURATION).record(begun.elapsed());
+            ::metrics::counter!(metrics::HASHES).increment(1);
             // The caller may be gone; that is its business.
             let _ = job.reply.send(digest);
         }
@@ -103,7 +109,12 @@ impl Shared {
 
 #[expect(clippy::cast_precision_loss, reason = "a queue is far shorter than 2^52")]
 fn gauge_depth(depth: usize) {
-    metrics::gauge!(crate::metrics::HASH_QUEUE_DEPTH).set(depth as f64);
+    ::metrics::gauge!(metrics::HASH_QUEUE_DEPTH).set(depth as f64);
+}
+
+fn shed(reason: &'static str) -> Overloaded {
+    ::metrics::counter!(metrics::HASH_SHED, "reason" => reason).increment(1);
+    Overloaded
 }
 
 /// A bounded pool of hashing threads.
@@ -179,9 +190,10 @@ impl HashPool {
         {
             let mut queue = self.shared.queue();
             if queue.closed || queue.jobs.len() >= self.shared.capacity {
-                return Err(Overloaded);
+                return Err(shed("queue_full"));
             }
-            queue.jobs.push_back(Job { key, recipe, taken: Arc::clone(&taken), reply });
+            let since = Instant::now();
+            queue.jobs.push_back(Job { key, recipe, taken: Arc::clone(&taken), reply, since });
             gauge_depth(queue.jobs.len());
         }
         self.shared.arrived.notify_one();
@@ -194,7 +206,7 @@ impl HashPool {
             // A thread has begun: the answer is at most one hash away.
             answer.await.map_err(|_| Overloaded)
         } else {
-            Err(Overloaded)
+            Err(shed("deadline"))
         }
     }
 
@@ -238,7 +250,13 @@ mod tests {
     fn keep_busy(pool: &Arc<HashPool>) -> tokio::task::JoinSet<Result<[u8; 32], Overloaded>> {
         let (reply, answer) = oneshot::channel();
         let taken = Arc::new(AtomicBool::new(false));
-        let job = Job { key: key(), recipe: recipe(10_000_000), taken: Arc::clone(&taken), reply };
+        let job = Job {
+            key: key(),
+            recipe: recipe(10_000_000),
+            taken: Arc::clone(&taken),
+            reply,
+            since: Instant::now(),
+        };
         pool.shared.queue().jobs.push_back(job);
         pool.shared.arrived.notify_one();
         while !taken.load(Ordering::Acquire) {

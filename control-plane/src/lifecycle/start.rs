@@ -77,8 +77,11 @@ pub(super) async fn start(
         move || upkeep::hear_feed(Arc::clone(&store), stop.clone())
     });
     tasks.spawn_again_and_again("metrics upkeep", {
-        let stop = stop.clone();
-        move || upkeep::metrics(prometheus.clone(), stop.clone())
+        let (store, clock, stop) = (Arc::clone(&store), Arc::clone(&clock), stop.clone());
+        move || {
+            let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
+            upkeep::metrics(prometheus.clone(), store, clock, stop.clone())
+        }
     });
     let (pool, pool_stop) = (Arc::clone(&service.pool), stop);
     tasks.spawn("hashing threads", async move {

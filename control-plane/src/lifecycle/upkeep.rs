@@ -1,10 +1,11 @@
 //! What goes on in the background for its own sake.
 
+use jiff::{SignedDuration, Timestamp};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::Store;
+use crate::{clock::Clock, metrics, store::Store};
 
 /// How often changes of other processes are looked for: the command line and other control planes
 /// work on the same database.
@@ -13,6 +14,10 @@ const FEED_REFRESH: Duration = Duration::from_millis(100);
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 /// How often histograms are tidied up.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+/// How often the keys are counted. It takes a look at each of them.
+const COUNT_KEYS: Duration = Duration::from_mins(5);
+/// Keys that end within this time are shown on their own.
+const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Looks for changes that other processes have made.
 pub(super) async fn watch_feed(store: Arc<dyn Store>, stop: CancellationToken) {
@@ -51,12 +56,31 @@ pub(super) async fn hear_feed(store: Arc<dyn Store>, stop: CancellationToken) {
     }
 }
 
-/// Tidies up the metrics' histograms.
-pub(super) async fn metrics(prometheus: PrometheusHandle, stop: CancellationToken) {
+/// Tidies up the metrics' histograms, and counts the keys now and then.
+pub(super) async fn metrics(
+    prometheus: PrometheusHandle,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
+    let mut until_counting = Duration::ZERO;
     loop {
+        if until_counting.is_zero() {
+            until_counting = COUNT_KEYS;
+            count_keys(&*store, clock.now()).await;
+        }
         tokio::select! {
             () = tokio::time::sleep(METRICS_UPKEEP) => prometheus.run_upkeep(),
             () = stop.cancelled() => return,
         }
+        until_counting = until_counting.saturating_sub(METRICS_UPKEEP);
+    }
+}
+
+async fn count_keys(store: &dyn Store, now: Timestamp) {
+    let soon = now.checked_add(SOON).unwrap_or(Timestamp::MAX);
+    match store.count_keys(now, soon).await {
+        Ok(counts) => metrics::snapshot::show_keys(&counts),
+        Err(error) => tracing::warn!(%error, "the keys cannot be counted"),
     }
 }

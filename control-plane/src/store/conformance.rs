@@ -3,9 +3,11 @@
 //! A backend runs all of it with `store::conformance::suite!(fresh)`, where `fresh().await` gives
 //! an empty store and something that keeps it alive.
 
+mod counts;
 mod credentials;
 pub(crate) mod tampering;
 
+pub(crate) use counts::*;
 pub(crate) use credentials::*;
 
 use edge_protocol::{
@@ -39,6 +41,8 @@ macro_rules! suite {
             the_last_usable_admin_key_is_kept_when_asked_for,
             keys_are_listed_newest_first_without_gaps_or_repeats,
             last_use_only_moves_forward,
+            keys_are_counted_by_their_state,
+            its_pools_are_shown_within_their_bounds,
             the_audit_log_is_read_newest_first_and_by_filter,
             a_batch_is_stored_exactly_once,
             concurrent_repeats_of_a_batch_store_it_once,

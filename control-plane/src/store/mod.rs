@@ -12,6 +12,7 @@ pub mod credentials;
 pub mod cursor;
 mod feed_row;
 mod news;
+pub mod pools;
 pub mod postgres;
 mod row;
 mod schema;
@@ -29,20 +30,38 @@ use crate::{
     audit::{AuditEntry, AuditRow},
     config::DatabaseUrl,
     keys::{Key, StoredKey, digest::LookupDigest},
+    metrics,
 };
 use audit_chain::AuditChain;
 use credentials::CredentialStore;
 use cursor::KeyCursor;
+use pools::{KeyCounts, PoolState};
 
 /// The database could not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database's own word.
     #[error("database: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
     /// A row that this program could not have written.
     #[error("the database holds a value that cannot be right: {0}")]
     Corrupt(String),
+}
+
+impl From<sqlx::Error> for StoreError {
+    /// Every failure of a database goes through here, so it is counted here.
+    fn from(error: sqlx::Error) -> Self {
+        let kind = match &error {
+            sqlx::Error::PoolTimedOut => "pool_timeout",
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => "connection",
+            sqlx::Error::Database(error) if error.is_unique_violation() => "constraint",
+            sqlx::Error::Database(_) => "statement",
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => "value",
+            _ => "other",
+        };
+        ::metrics::counter!(metrics::DATABASE_ERRORS, "kind" => kind).increment(1);
+        Self::Database(error)
+    }
 }
 
 /// A key's row, and where the feed stood when it was read.
@@ -114,6 +133,10 @@ pub trait KeyStore: Send + Sync {
 
     /// Keys, newest first, from after `after` on.
     async fn keys(&self, after: Option<KeyCursor>, limit: u32) -> Result<Vec<Key>, StoreError>;
+
+    /// How many keys there are of each state at `now`; those that end before `soon` count as ending.
+    /// Looks at every key, so it is not for every request.
+    async fn count_keys(&self, now: Timestamp, soon: Timestamp) -> Result<KeyCounts, StoreError>;
 
     /// Sets `last_used_at` where that moves it forward.
     async fn touch(&self, used: &[(KeyId, Timestamp)]) -> Result<(), StoreError>;
@@ -232,6 +255,9 @@ pub trait SettingsStore: Send + Sync {
 
     /// Whether the last attempt to write failed.
     fn writes_fail(&self) -> bool;
+
+    /// How its connections are used.
+    fn pools(&self) -> Vec<PoolState>;
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;

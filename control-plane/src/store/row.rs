@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use key_policy::KeyId;
 use std::{fmt::Display, str::FromStr};
 
-use super::{Lookup, StoreError};
+use super::{Lookup, StoreError, pools::KeyCounts};
 use crate::keys::{
     Key, StoredKey,
     digest::SecretName,
@@ -25,6 +25,19 @@ macro_rules! key_columns {
     };
 }
 pub(super) use key_columns;
+
+/// How many keys there are: active, inactive, expired, revoked, and ending soon.
+pub(super) fn key_counts(counts: (i64, i64, i64, i64, i64)) -> Result<KeyCounts, StoreError> {
+    let (active, inactive, expired, revoked, ending) = counts;
+    let count = |value| unsigned(value, "count");
+    Ok(KeyCounts {
+        active: count(active)?,
+        inactive: count(inactive)?,
+        expired: count(expired)?,
+        revoked: count(revoked)?,
+        ending: count(ending)?,
+    })
+}
 
 pub(super) fn unsigned<T: TryFrom<i64>>(value: i64, column: &str) -> Result<T, StoreError> {
     T::try_from(value).map_err(|_| StoreError::Corrupt(format!("{column} = {value}")))

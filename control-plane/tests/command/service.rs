@@ -85,7 +85,7 @@ fn the_whole_life_of_a_key() {
     }
     let metrics = http(&service.admin, "GET", "/metrics", "", "").1;
     for line in [
-        "keygate_verify_remembered_total ",
+        r#"keygate_verify_memory_lookups_total{result="hit"} "#,
         "keygate_feed_sequence 3",
         r#"keygate_http_requests_total{listener="edge",route="/edge/v1/verify",method="POST",status="200"} 2"#,
     ] {

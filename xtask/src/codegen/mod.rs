@@ -2,6 +2,7 @@
 
 mod api;
 mod markdown;
+mod metrics;
 mod schema;
 
 use std::fs;
@@ -57,6 +58,7 @@ fn generated() -> Result<Vec<Generated>> {
             path: root.join("docs/filter-configuration.md"),
             content: markdown::reference(&schema)?,
         },
+        Generated { path: root.join("docs/metrics.md"), content: metrics::page()? },
         Generated { path: root.join("docs/problems.md"), content: api::problems(&description)? },
         Generated { path: root.join("docs/openapi.json"), content: description },
     ])

@@ -61,6 +61,38 @@ pub enum VerifyError {
     Overloaded(#[from] Overloaded),
 }
 
+impl VerifyError {
+    /// In a word, for the metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Store(_) => "database_error",
+            Self::Overloaded(_) => "overloaded",
+        }
+    }
+}
+
+/// How a key was compared with the hash of its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compared {
+    /// There was no row to compare it with.
+    Not,
+    /// It was found right before.
+    FromMemory,
+    /// It was hashed, or was to be.
+    ByHash,
+}
+
+impl Compared {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Not => "none",
+            Self::FromMemory => "remembered",
+            Self::ByHash => "computed",
+        }
+    }
+}
+
 /// Why a hash did not confirm a key.
 #[derive(Clone, Copy)]
 enum Refuted {
@@ -129,20 +161,31 @@ impl Verifier {
     /// When it cannot be told.
     pub async fn verify(&self, key: PresentedKey) -> Result<Verification, VerifyError> {
         let started = Instant::now();
-        let result = self.decide(key).await;
+        let mut compared = Compared::Not;
+        let result = self.decide(key, &mut compared).await;
         let outcome = match &result {
             Ok(Verification { outcome: Outcome::Known(_), .. }) => "known",
             Ok(Verification { outcome: Outcome::Unknown, .. }) => "unknown",
             Ok(Verification { outcome: Outcome::TestKeyRefused, .. }) => "test_key_refused",
-            Err(VerifyError::Store(_)) => "database_error",
-            Err(VerifyError::Overloaded(_)) => "overloaded",
+            Err(error) => error.reason(),
         };
-        ::metrics::histogram!(metrics::VERIFY_SECONDS, "outcome" => outcome)
-            .record(started.elapsed());
+        ::metrics::histogram!(metrics::VERIFY_SECONDS,
+            "outcome" => outcome, "hash" => compared.as_str())
+        .record(started.elapsed());
         result
     }
 
-    async fn decide(&self, key: PresentedKey) -> Result<Verification, VerifyError> {
+    /// How many keys are remembered as right.
+    #[must_use]
+    pub fn remembered(&self) -> u64 {
+        self.memory.entry_count()
+    }
+
+    async fn decide(
+        &self,
+        key: PresentedKey,
+        compared: &mut Compared,
+    ) -> Result<Verification, VerifyError> {
         let says_test = self.policy.environment_of(key.expose()) == Some(Environment::Test);
         let current = self.lookup.lookup.lookup(key.expose());
         let lookup = match &self.previous {
@@ -164,7 +207,7 @@ impl Verifier {
             }
             Some(stored) => {
                 let key = Arc::new(key);
-                if self.confirm(&key, &stored).await? {
+                if self.confirm(&key, &stored, compared).await? {
                     self.note_right(&key, &stored);
                     Outcome::Known(Box::new(stored.key))
                 } else {
@@ -180,8 +223,10 @@ impl Verifier {
         &self,
         key: &Arc<PresentedKey>,
         stored: &StoredKey,
+        compared: &mut Compared,
     ) -> Result<bool, Overloaded> {
         let secret = &stored.secret;
+        *compared = Compared::ByHash;
         let hash = async {
             let hashed = self.pool.hash(Arc::clone(key), secret.recipe).await;
             let digest = hashed.map_err(|Overloaded| Refuted::Overloaded)?;
@@ -189,10 +234,14 @@ impl Verifier {
         };
         // Single flight: those who come with the same key meanwhile wait for this hash.
         let entry = self.memory.entry(self.remembered_as(key, secret));
-        match entry.or_try_insert_with(hash).await {
-            Ok(found) => {
-                if !found.is_fresh() {
-                    ::metrics::counter!(metrics::VERIFY_REMEMBERED).increment(1);
+        let found = entry.or_try_insert_with(hash).await;
+        let hit = found.as_ref().is_ok_and(|found| !found.is_fresh());
+        let result = if hit { "hit" } else { "miss" };
+        ::metrics::counter!(metrics::VERIFY_MEMORY_LOOKUPS, "result" => result).increment(1);
+        match found {
+            Ok(_) => {
+                if hit {
+                    *compared = Compared::FromMemory;
                 }
                 Ok(true)
             }

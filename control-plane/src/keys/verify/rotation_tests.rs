@@ -5,7 +5,7 @@ use edge_protocol::{Deployment, Scope};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-use super::{Outcome, PresentedKey};
+use super::{Compared, Outcome, PresentedKey};
 use crate::{
     clock::{Clock, testing::ManualClock},
     config::{Config, SecretKey, TestKeys},
@@ -219,7 +219,11 @@ async fn a_key_is_known_though_its_row_is_hashed_anew_while_it_is_verified() {
         it.service.pool.hash(Arc::clone(&key), new.secret.recipe).await.expect("hashed");
     // Those who have read the row before and after, at the same time and again and again.
     for _ in 0..20 {
-        let both = tokio::join!(verifier.confirm(&key, &old), verifier.confirm(&key, &new));
+        let (mut first, mut second) = (Compared::Not, Compared::Not);
+        let both = tokio::join!(
+            verifier.confirm(&key, &old, &mut first),
+            verifier.confirm(&key, &new, &mut second)
+        );
         assert!(matches!(both, (Ok(true), Ok(true))));
     }
 }

@@ -25,9 +25,10 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::time::Duration;
+use tokio::time::Instant;
 
 use super::{OpenError, StoreError, news::News, write_state::WriteState};
-use crate::config::PostgresConfig;
+use crate::{config::PostgresConfig, metrics};
 
 /// How long opening the database may take before that counts as failed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -118,7 +119,10 @@ impl PostgresStore {
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
-        Ok(self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?)
+        let asked = Instant::now();
+        let transaction = self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+        ::metrics::histogram!(metrics::DATABASE_BEGIN).record(asked.elapsed());
+        Ok(transaction)
     }
 
     /// Ends a unit of work; what was written is durable then.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{PostgresStore, StoreError};
-use crate::store::SettingsStore;
+use crate::store::{SettingsStore, pools::PoolState};
 
 #[async_trait]
 impl SettingsStore for PostgresStore {
@@ -28,6 +28,10 @@ impl SettingsStore for PostgresStore {
 
     fn writes_fail(&self) -> bool {
         self.writes.is_failing()
+    }
+
+    fn pools(&self) -> Vec<PoolState> {
+        vec![PoolState::of("work", &self.pool), PoolState::of("changes", &self.ears)]
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -13,6 +13,7 @@ use crate::{
     store::{
         KeyStore, Lookup, Revocation, RevokeGuard, RevokeRequest,
         cursor::KeyCursor,
+        pools::KeyCounts,
         row::{self, key_columns, to_json},
     },
 };
@@ -198,6 +199,24 @@ impl KeyStore for SqliteStore {
             .bind(cursor.key_id.to_string()),
         };
         query.bind(limit).fetch_all(&self.readers).await?.iter().map(row::key).collect()
+    }
+
+    async fn count_keys(&self, now: Timestamp, soon: Timestamp) -> Result<KeyCounts, StoreError> {
+        let counts = sqlx::query_as(
+            "SELECT count(*) FILTER (WHERE state = 'active'),
+                    count(*) FILTER (WHERE state = 'inactive'),
+                    count(*) FILTER (WHERE state = 'expired'),
+                    count(*) FILTER (WHERE state = 'revoked'),
+                    count(*) FILTER (WHERE state = 'active' AND expires_at_ms < ?2)
+             FROM (SELECT expires_at_ms,
+                          CASE WHEN revoked_at_ms IS NOT NULL THEN 'revoked'
+                               WHEN is_active = 0 THEN 'inactive'
+                               WHEN expires_at_ms <= ?1 THEN 'expired'
+                               ELSE 'active' END AS state
+                   FROM api_keys)",
+        );
+        let bound = counts.bind(now.as_millisecond()).bind(soon.as_millisecond());
+        row::key_counts(bound.fetch_one(&self.readers).await?)
     }
 
     async fn touch(&self, used: &[(KeyId, Timestamp)]) -> Result<(), StoreError> {

@@ -22,8 +22,10 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{path::Path, time::Duration};
+use tokio::time::Instant;
 
 use super::{OpenError, StoreError, news::News, write_state::WriteState};
+use crate::metrics;
 
 /// How long to wait for another process that writes to the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -86,7 +88,10 @@ impl SqliteStore {
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        let asked = Instant::now();
+        let transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        ::metrics::histogram!(metrics::DATABASE_BEGIN).record(asked.elapsed());
+        Ok(transaction)
     }
 
     /// Ends a unit of work; what was written is durable then.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{SqliteStore, StoreError};
-use crate::store::SettingsStore;
+use crate::store::{SettingsStore, pools::PoolState};
 
 #[async_trait]
 impl SettingsStore for SqliteStore {
@@ -28,6 +28,10 @@ impl SettingsStore for SqliteStore {
 
     fn writes_fail(&self) -> bool {
         self.writes.is_failing()
+    }
+
+    fn pools(&self) -> Vec<PoolState> {
+        vec![PoolState::of("writer", &self.writer), PoolState::of("readers", &self.readers)]
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
