@@ -12,7 +12,7 @@ pub enum DatabaseUrl {
     /// A `SQLite` file: `sqlite://relative/path` or `sqlite:///absolute/path`.
     Sqlite(PathBuf),
     /// A `PostgreSQL` database: `postgres://user:password@host:port/database?sslmode=verify-full`.
-    Postgres(PostgresConfig),
+    Postgres(Box<PostgresConfig>),
 }
 
 impl fmt::Display for DatabaseUrl {
@@ -30,7 +30,7 @@ impl FromStr for DatabaseUrl {
     // A URL may hold a password, so no message repeats it.
     fn from_str(url: &str) -> Result<Self, ConfigError> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return url.parse().map(Self::Postgres);
+            return url.parse().map(|config| Self::Postgres(Box::new(config)));
         }
         let path = url
             .strip_prefix("sqlite://")

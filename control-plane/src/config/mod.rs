@@ -194,7 +194,7 @@ fn database(settings: &Settings) -> Result<DatabaseUrl, ConfigError> {
                      ?sslmode=verify-full to the URL"
                 );
             }
-            Ok(DatabaseUrl::Postgres(config.with_pool(settings)?))
+            Ok(DatabaseUrl::Postgres(Box::new(config.with_pool(settings)?)))
         }
         file @ DatabaseUrl::Sqlite(_) => Ok(file),
     }

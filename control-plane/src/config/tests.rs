@@ -150,13 +150,11 @@ fn no_error_shows_a_secret() {
 
 #[test]
 fn what_this_version_lacks_is_refused_and_not_ignored() {
-    for (variable, value) in [("KEYGATE_REDIS_URL", "redis://localhost")] {
-        let text = refused(config(&[(variable, value)]));
-        assert!(
-            text.contains(variable) && text.contains("not supported by this version yet"),
-            "{text}"
-        );
-    }
+    let text = refused(config(&[("KEYGATE_REDIS_URL", "redis://localhost")]));
+    assert!(
+        text.contains("KEYGATE_REDIS_URL") && text.contains("not supported by this version yet"),
+        "{text}"
+    );
     for url in
         ["mysql://db", "keygate.db", "sqlite://", "sqlite://:memory:", "sqlite://a.db?mode=ro"]
     {

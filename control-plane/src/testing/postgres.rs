@@ -1,4 +1,4 @@
-//! Databases on a real PostgreSQL: each test gets a copy of one that was migrated once.
+//! Databases on a real `PostgreSQL`: each test gets a copy of one that was migrated once.
 
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};

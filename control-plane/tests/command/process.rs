@@ -64,6 +64,10 @@ impl Keygate {
         self.variables.insert(name, value);
     }
 
+    pub(crate) fn unset(&mut self, name: &str) {
+        self.variables.remove(name);
+    }
+
     pub(crate) fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
     }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-fn admin(
+pub(crate) fn admin(
     service: &Service,
     method: &str,
     path: &str,
@@ -19,13 +19,18 @@ fn admin(
     (status, serde_json::from_str(&body).expect("JSON"))
 }
 
-fn edge(service: &Service, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
+pub(crate) fn edge(
+    service: &Service,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> (u16, serde_json::Value) {
     let headers = format!("authorization: Bearer {TOKEN}\r\n");
     let (status, body) = http(&service.edge, method, path, &headers, body);
     (status, serde_json::from_str(&body).expect("JSON"))
 }
 
-fn verify(service: &Service, key: &str) -> serde_json::Value {
+pub(crate) fn verify(service: &Service, key: &str) -> serde_json::Value {
     let body = serde_json::json!({"key": key}).to_string();
     let (status, answer) = edge(service, "POST", "/edge/v1/verify", &body);
     assert_eq!(status, 200, "{answer}");

@@ -1,4 +1,4 @@
-//! A real PostgreSQL.
+//! A real `PostgreSQL`.
 
 mod folder;
 mod program;
@@ -11,4 +11,4 @@ pub use shared::{SHARED, shared_url};
 use std::time::Duration;
 
 /// What a server needs to start on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);

@@ -1,4 +1,4 @@
-//! One PostgreSQL server.
+//! One `PostgreSQL` server.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

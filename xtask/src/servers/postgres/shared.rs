@@ -10,6 +10,10 @@ use super::{PostgresOptions, PostgresServer};
 /// a process each.
 pub const SHARED: &str = "KEYGATE_TEST_POSTGRES";
 
+/// This process's own. Never dropped, as nothing in a `static` is: the system ends the server with
+/// the process, and its folder goes when the next one is made.
+static OWN: OnceLock<std::result::Result<PostgresServer, String>> = OnceLock::new();
+
 /// The URL of a database on the server that the tests share: that of [`SHARED`], or one that is
 /// started by whoever asks first in this process, and ends with it. No database but `postgres` is
 /// there in the beginning.
@@ -21,9 +25,6 @@ pub fn shared_url(database: &str) -> Result<String> {
         let server = url.rsplit_once('/').map_or(url.as_str(), |(server, _)| server);
         return Ok(format!("{server}/{database}"));
     }
-    // Never dropped, as nothing in a `static` is: the system ends the server with this process, and
-    // its folder goes when the next one is made.
-    static OWN: OnceLock<std::result::Result<PostgresServer, String>> = OnceLock::new();
     let own = OWN.get_or_init(|| {
         PostgresServer::start(PostgresOptions::default()).map_err(|error| format!("{error:#}"))
     });
