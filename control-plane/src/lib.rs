@@ -25,6 +25,7 @@ pub mod config;
 pub mod edge;
 pub mod health;
 pub mod http;
+pub mod jobs;
 pub mod keys;
 pub mod lifecycle;
 pub mod metrics;

@@ -26,8 +26,6 @@ use crate::{
 
 /// How often it is looked whether a checkpoint is due.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
-/// How often it is looked whether there is something to retire.
-const RETIRE_EVERY: Duration = Duration::from_hours(1);
 /// By how much the clocks of control planes may differ without a word, in milliseconds.
 const CLOCKS_AGREE_MS: i64 = 60_000;
 
@@ -241,7 +239,7 @@ impl Keeper {
         }
     }
 
-    /// Makes checkpoints and retires what is old, until `stop`. The last checkpoint, at the end of
+    /// Makes checkpoints until `stop`. The last checkpoint, at the end of
     /// the service, is not its own: others still write then.
     pub async fn run(&self, stop: CancellationToken) {
         tokio::select! {
@@ -252,19 +250,10 @@ impl Keeper {
     }
 
     async fn keep(&self) {
-        let mut until_retiring = Duration::ZERO;
         loop {
             if let Err(error) = self.checkpoint_if_due().await {
                 tracing::error!(%error, "the audit log's checkpoint cannot be written");
             }
-            if until_retiring.is_zero() {
-                until_retiring = RETIRE_EVERY;
-                if let Err(error) = self.retire().await {
-                    ::metrics::counter!(metrics::AUDIT_RETIRE_FAILURES).increment(1);
-                    tracing::error!(%error, "old audit rows cannot be retired");
-                }
-            }
-            until_retiring = until_retiring.saturating_sub(LOOK_EVERY);
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }

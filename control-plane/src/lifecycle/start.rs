@@ -15,9 +15,10 @@ use crate::{
     clock::SystemClock,
     config::{Config, ServeConfig, Settings},
     edge,
+    jobs::{self, Jobs},
     keys::pool::HashPool,
     open_files,
-    random::SystemRandom,
+    random::{self, SystemRandom},
     service::{Service, Surroundings},
     store,
 };
@@ -87,7 +88,7 @@ pub(super) async fn start(
     tasks.spawn("hashing threads", async move {
         tokio::select! { () = pool.failed() => {}, () = pool_stop.cancelled() => {} }
     });
-    let writers = start_writers(&service);
+    let writers = start_writers(&service)?;
 
     tracing::info!(
         admin = %admin_address, edge = %edge_address, environment = %config.environment,
@@ -104,7 +105,7 @@ pub(super) async fn start(
 }
 
 /// Starts what writes. It is told to end when nobody reports any more.
-fn start_writers(service: &Arc<Service>) -> Tasks {
+fn start_writers(service: &Arc<Service>) -> anyhow::Result<Tasks> {
     let stop = CancellationToken::new();
     let mut writers = Tasks::new(stop.clone());
     let own = || (Arc::clone(service), stop.clone());
@@ -128,5 +129,21 @@ fn start_writers(service: &Arc<Service>) -> Tasks {
         let (it, told) = (Arc::clone(&it), told.clone());
         async move { it.audit_keeper.run(told).await }
     });
-    writers
+    let jobs = Arc::new(jobs(service)?);
+    writers.spawn_again_and_again("jobs", move || {
+        let (jobs, told) = (Arc::clone(&jobs), stop.clone());
+        async move { jobs.run(told).await }
+    });
+    Ok(writers)
+}
+
+/// The jobs that one of all control planes does at a time.
+fn jobs(service: &Arc<Service>) -> anyhow::Result<Jobs> {
+    let name: [u8; 16] = random::bytes(&*service.random)?;
+    Ok(Jobs::new(
+        Arc::clone(&service.store),
+        Arc::clone(&service.clock),
+        hex::encode(name),
+        vec![jobs::audit_partitions(service), jobs::audit_retention(service)],
+    ))
 }

@@ -105,6 +105,12 @@ catalogue! {
     /// `connection`, `constraint`, `statement`, `value` (it cannot be read) or `other`.
     DATABASE_ERRORS = Counter "keygate_database_errors_total" ["kind"];
 
+    /// When each job of all control planes last succeeded, by `job`, whoever ran it; 0: never yet.
+    JOB_LAST_SUCCESS = Gauge "keygate_job_last_success_timestamp_seconds" ["job"];
+    /// Runs of jobs by this control plane, by `job` and `outcome`: `done`, `failed`, or `lost`
+    /// (another one has taken it over).
+    JOB_RUNS = Counter "keygate_job_runs_total" ["job", "outcome"];
+
     /// Whether each background task runs (1) or not (0), by `task`.
     TASK_UP = Gauge "keygate_task_up" ["task"];
     /// Background tasks that died and were started again, by `task`.

@@ -70,6 +70,12 @@ pub trait AuditChain: Send + Sync {
     /// one to be followed is the caller's to see to. Each call is short, so that those who write
     /// need not wait for long.
     async fn drop_retired(&self, mark: &Checkpoint) -> Result<Dropped, StoreError>;
+
+    /// Makes the places of what is recorded from now on until so many days later, where the log is
+    /// kept by the day. Gives how many were missing.
+    async fn prepare_days(&self, _now: Timestamp, _days: u32) -> Result<u32, StoreError> {
+        Ok(0)
+    }
 }
 
 /// See [`AuditChain::chain_ends`].

@@ -17,6 +17,36 @@ use crate::audit::{
     },
 };
 
+// The columns of each table. With `*` in its place, a statement that PostgreSQL has prepared fails
+// once a newer version has added a column.
+
+/// Those of a row of the log.
+macro_rules! log_columns {
+    () => {
+        "id, recorded_at_ms, at_ms, event, key_id, key_hash, client_ip, actor, details, shadow, \
+         source, batch"
+    };
+}
+/// Those of the chain's end.
+macro_rules! head_columns {
+    () => {
+        "database_id, sequence, last_id, hash, recorded_at_ms"
+    };
+}
+/// Those of a batch.
+macro_rules! batch_columns {
+    () => {
+        "sequence, first_id, last_id, count, recorded_at_ms, previous_hash, hash, digests"
+    };
+}
+/// Those of a checkpoint.
+macro_rules! checkpoint_columns {
+    () => {
+        "number, sequence, last_id, hash, at_ms, reason, database_id, public_key, signature"
+    };
+}
+pub(super) use {batch_columns, checkpoint_columns, head_columns, log_columns};
+
 /// Reads a row for those who look through the log.
 pub(super) fn read(row: &impl Cells) -> Result<AuditRow, StoreError> {
     let optional = |column| Ok::<_, StoreError>(row.optional_text(column)?.map(str::to_owned));

@@ -5,10 +5,12 @@
 
 mod counts;
 mod credentials;
+mod jobs;
 pub(crate) mod tampering;
 
 pub(crate) use counts::*;
 pub(crate) use credentials::*;
+pub(crate) use jobs::*;
 
 use edge_protocol::{
     Algorithm, ChangeKind, EventKind, KeyEnvironment, KeyLimit, OnOutage, Reach, Scope,
@@ -54,6 +56,10 @@ macro_rules! suite {
             a_hash_gives_way_only_to_a_dearer_one,
             keys_are_counted_by_the_secret_key_they_need,
             the_secret_keys_name_changes_once_and_is_logged,
+            a_run_is_given_to_one_of_many,
+            a_job_that_is_done_is_not_run_before_it_is_due_again,
+            who_has_lost_a_run_can_neither_keep_nor_end_it,
+            what_is_given_back_is_due_at_once,
         );
     };
     (@ $fresh:path: $($name:ident),+ $(,)?) => {

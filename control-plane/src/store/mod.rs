@@ -11,6 +11,7 @@ pub mod conformance;
 pub mod credentials;
 pub mod cursor;
 mod feed_row;
+pub mod jobs;
 mod news;
 pub mod pools;
 pub mod postgres;
@@ -35,6 +36,7 @@ use crate::{
 use audit_chain::AuditChain;
 use credentials::CredentialStore;
 use cursor::KeyCursor;
+use jobs::JobStore;
 use pools::{KeyCounts, PoolState};
 
 /// The database could not do it.
@@ -268,12 +270,26 @@ pub trait SettingsStore: Send + Sync {
 
 /// All that a backend does.
 pub trait Store:
-    KeyStore + CredentialStore + AuditStore + AuditChain + ChangeFeed + SettingsStore + 'static
+    KeyStore
+    + CredentialStore
+    + AuditStore
+    + AuditChain
+    + ChangeFeed
+    + JobStore
+    + SettingsStore
+    + 'static
 {
 }
 
 impl<T> Store for T where
-    T: KeyStore + CredentialStore + AuditStore + AuditChain + ChangeFeed + SettingsStore + 'static
+    T: KeyStore
+        + CredentialStore
+        + AuditStore
+        + AuditChain
+        + ChangeFeed
+        + JobStore
+        + SettingsStore
+        + 'static
 {
 }
 

@@ -7,7 +7,11 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 use super::{PostgresStore, StoreError, chain};
 use crate::{
     audit::{AuditEntry, AuditRow, OWN_SOURCE, chain::row::ChainedRow},
-    store::{AuditFilter, AuditStore, BatchOutcome, IdRange, audit_row, row::signed},
+    store::{
+        AuditFilter, AuditStore, BatchOutcome, IdRange,
+        audit_row::{self, log_columns},
+        row::signed,
+    },
 };
 
 /// Adds the control plane's own entries, in order, as one batch of the chain. They are recorded
@@ -161,8 +165,11 @@ impl AuditStore for PostgresStore {
             Some(within) => Some(within),
             None => self.audit_bounds(filter).await?,
         };
-        let mut query =
-            QueryBuilder::<Postgres>::new("SELECT * FROM api_key_audit_log WHERE id < ");
+        let mut query = QueryBuilder::<Postgres>::new(concat!(
+            "SELECT ",
+            log_columns!(),
+            " FROM api_key_audit_log WHERE id < "
+        ));
         query.push_bind(filter.before.unwrap_or(i64::MAX));
         if let Some(IdRange { first, last }) = within {
             query.push(" AND id BETWEEN ").push_bind(first).push(" AND ").push_bind(last);

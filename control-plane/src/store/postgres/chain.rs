@@ -13,13 +13,16 @@ use crate::{
     },
     store::{
         audit_chain::{AuditChain, ChainEnds, CheckpointOutcome, Dropped},
-        audit_row,
+        audit_row::{self, batch_columns, checkpoint_columns, head_columns, log_columns},
         row::{Cells, signed, unsigned},
     },
 };
 
 /// Batches deleted at once.
 const BATCHES_DROPPED_AT_ONCE: i64 = 1000;
+const DAY_MS: i64 = 86_400_000;
+/// Takes the end of the log, for who does not need to know where it is.
+const TAKE_HEAD: &str = "SELECT 1 FROM audit_head FOR UPDATE";
 
 /// Takes the end of the log until the transaction ends: nobody else adds to the log meanwhile. The
 /// partition for what is recorded now is there then.
@@ -27,12 +30,14 @@ pub(super) async fn lock_head(
     connection: &mut PgConnection,
     now_ms: i64,
 ) -> Result<ChainHead, StoreError> {
-    let row = sqlx::query(
-        "SELECT *, greatest(recorded_at_ms, $1) AS next_ms,
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        head_columns!(),
+        ", greatest(recorded_at_ms, $1) AS next_ms,
                 to_regclass(day_partition_name('api_key_audit_log', greatest(recorded_at_ms, $1)))
                     IS NULL AS partition_missing
-         FROM audit_head FOR UPDATE",
-    )
+         FROM audit_head FOR UPDATE"
+    ))
     .bind(now_ms)
     .fetch_one(&mut *connection)
     .await?;
@@ -42,11 +47,11 @@ pub(super) async fn lock_head(
     audit_row::head(&row)
 }
 
-/// Makes the log's partition for a time, unless it is there. Only who holds the end of the log may:
+/// Makes the log's partition for a time, unless it is there; says whether it did. Only who holds the end of the log may:
 /// otherwise one who has rows in the log could wait here for one who waits for those rows.
-async fn make_partition(connection: &mut PgConnection, ms: i64) -> Result<(), StoreError> {
-    sqlx::query("SELECT make_audit_partition($1)").bind(ms).execute(connection).await?;
-    Ok(())
+async fn make_partition(connection: &mut PgConnection, ms: i64) -> Result<bool, StoreError> {
+    let made = sqlx::query_scalar("SELECT make_audit_partition($1)").bind(ms);
+    Ok(made.fetch_one(connection).await?)
 }
 
 /// Adds rows, and the batch that has them, and moves the chain's end, which the transaction has
@@ -116,10 +121,23 @@ impl PostgresStore {
         })
     }
 
+    async fn try_prepare_days(&self, now: Timestamp, days: u32) -> Result<u32, StoreError> {
+        let mut made = 0;
+        for day in 0..=i64::from(days) {
+            let ms = now.as_millisecond().saturating_add(day * DAY_MS);
+            // One by one: those who write need not wait for all of them.
+            let mut transaction = self.begin().await?;
+            sqlx::query(TAKE_HEAD).execute(&mut *transaction).await?;
+            made += u32::from(make_partition(&mut transaction, ms).await?);
+            self.finish(transaction).await?;
+        }
+        Ok(made)
+    }
+
     async fn try_drop_retired(&self, mark: &Statement) -> Result<Dropped, StoreError> {
         let mut transaction = self.begin().await?;
         // Whoever writes waits for as long as this takes; so nothing is added to what is dropped.
-        sqlx::query("SELECT 1 FROM audit_head FOR UPDATE").execute(&mut *transaction).await?;
+        sqlx::query(TAKE_HEAD).execute(&mut *transaction).await?;
         let partition = retired_partition(&mut transaction, mark.last_id).await?;
         if let Some(partition) = &partition {
             let drop = AssertSqlSafe(format!("DROP TABLE \"{partition}\""));
@@ -168,16 +186,18 @@ async fn retired_partition(
 #[async_trait]
 impl AuditChain for PostgresStore {
     async fn chain_head(&self) -> Result<ChainHead, StoreError> {
-        audit_row::head(&sqlx::query("SELECT * FROM audit_head").fetch_one(&self.pool).await?)
+        let head = sqlx::query(concat!("SELECT ", head_columns!(), " FROM audit_head"));
+        audit_row::head(&head.fetch_one(&self.pool).await?)
     }
 
     async fn chain_ends(&self) -> Result<ChainEnds, StoreError> {
-        let row = sqlx::query(
-            "SELECT audit_head.*,
-                    (SELECT coalesce(max(id), 0) FROM api_key_audit_log) AS max_id,
-                    (SELECT coalesce(max(sequence), 0) FROM audit_batches) AS max_sequence
-             FROM audit_head",
-        )
+        let row = sqlx::query(concat!(
+            "SELECT ",
+            head_columns!(),
+            ", (SELECT coalesce(max(id), 0) FROM api_key_audit_log) AS max_id,
+               (SELECT coalesce(max(sequence), 0) FROM audit_batches) AS max_sequence
+             FROM audit_head"
+        ))
         .fetch_one(&self.pool)
         .await?;
         Ok(ChainEnds {
@@ -188,14 +208,18 @@ impl AuditChain for PostgresStore {
     }
 
     async fn chain_batches(&self, after: u64, limit: u32) -> Result<Vec<Batch>, StoreError> {
-        sqlx::query("SELECT * FROM audit_batches WHERE sequence > $1 ORDER BY sequence LIMIT $2")
-            .bind(signed(after, "sequence")?)
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await?
-            .iter()
-            .map(audit_row::batch)
-            .collect()
+        sqlx::query(concat!(
+            "SELECT ",
+            batch_columns!(),
+            " FROM audit_batches WHERE sequence > $1 ORDER BY sequence LIMIT $2"
+        ))
+        .bind(signed(after, "sequence")?)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?
+        .iter()
+        .map(audit_row::batch)
+        .collect()
     }
 
     async fn chain_rows(
@@ -205,10 +229,11 @@ impl AuditChain for PostgresStore {
     ) -> Result<Vec<ChainedRow<'static>>, StoreError> {
         // An id is unique within a partition only. With its ties, a second row of the last id of
         // a page is seen too: it would hide between two pages.
-        sqlx::query(
-            "SELECT * FROM api_key_audit_log WHERE id > $1
-             ORDER BY id FETCH FIRST $2 ROWS WITH TIES",
-        )
+        sqlx::query(concat!(
+            "SELECT ",
+            log_columns!(),
+            " FROM api_key_audit_log WHERE id > $1 ORDER BY id FETCH FIRST $2 ROWS WITH TIES"
+        ))
         .bind(after)
         .bind(i64::from(limit))
         .fetch_all(&self.pool)
@@ -219,30 +244,39 @@ impl AuditChain for PostgresStore {
     }
 
     async fn checkpoints(&self, after: u64, limit: u32) -> Result<Vec<Checkpoint>, StoreError> {
-        sqlx::query("SELECT * FROM audit_checkpoints WHERE number > $1 ORDER BY number LIMIT $2")
-            .bind(signed(after, "number")?)
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await?
-            .iter()
-            .map(audit_row::checkpoint)
-            .collect()
+        sqlx::query(concat!(
+            "SELECT ",
+            checkpoint_columns!(),
+            " FROM audit_checkpoints WHERE number > $1 ORDER BY number LIMIT $2"
+        ))
+        .bind(signed(after, "number")?)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?
+        .iter()
+        .map(audit_row::checkpoint)
+        .collect()
     }
 
     async fn last_checkpoint(&self) -> Result<Option<Checkpoint>, StoreError> {
-        sqlx::query("SELECT * FROM audit_checkpoints ORDER BY number DESC LIMIT 1")
-            .fetch_optional(&self.pool)
-            .await?
-            .as_ref()
-            .map(audit_row::checkpoint)
-            .transpose()
+        sqlx::query(concat!(
+            "SELECT ",
+            checkpoint_columns!(),
+            " FROM audit_checkpoints ORDER BY number DESC LIMIT 1"
+        ))
+        .fetch_optional(&self.pool)
+        .await?
+        .as_ref()
+        .map(audit_row::checkpoint)
+        .transpose()
     }
 
     async fn retired_mark(&self) -> Result<Option<Checkpoint>, StoreError> {
-        sqlx::query(
-            "SELECT * FROM audit_checkpoints WHERE reason = 'retention'
-             ORDER BY sequence DESC LIMIT 1",
-        )
+        sqlx::query(concat!(
+            "SELECT ",
+            checkpoint_columns!(),
+            " FROM audit_checkpoints WHERE reason = 'retention' ORDER BY sequence DESC LIMIT 1"
+        ))
         .fetch_optional(&self.pool)
         .await?
         .as_ref()
@@ -258,16 +292,22 @@ impl AuditChain for PostgresStore {
     }
 
     async fn last_batch_before(&self, cutoff: Timestamp) -> Result<Option<Batch>, StoreError> {
-        sqlx::query(
-            "SELECT * FROM audit_batches WHERE recorded_at_ms < $1
-             ORDER BY recorded_at_ms DESC, sequence DESC LIMIT 1",
-        )
+        sqlx::query(concat!(
+            "SELECT ",
+            batch_columns!(),
+            " FROM audit_batches WHERE recorded_at_ms < $1
+             ORDER BY recorded_at_ms DESC, sequence DESC LIMIT 1"
+        ))
         .bind(cutoff.as_millisecond())
         .fetch_optional(&self.pool)
         .await?
         .as_ref()
         .map(audit_row::batch)
         .transpose()
+    }
+
+    async fn prepare_days(&self, now: Timestamp, days: u32) -> Result<u32, StoreError> {
+        self.writes.noted(self.try_prepare_days(now, days).await)
     }
 
     async fn drop_retired(&self, mark: &Checkpoint) -> Result<Dropped, StoreError> {

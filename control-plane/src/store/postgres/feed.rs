@@ -85,7 +85,7 @@ impl ChangeFeed for PostgresStore {
                     coalesce((SELECT min(sequence) FROM change_log), head.sequence + 1), head.sequence,
                     news.sequence, news.key_id, news.kind, news.at_ms
              FROM feed_head AS head
-             LEFT JOIN (SELECT * FROM change_log WHERE sequence > $1 ORDER BY sequence LIMIT $2)
+             LEFT JOIN (SELECT sequence, key_id, kind, at_ms FROM change_log WHERE sequence > $1 ORDER BY sequence LIMIT $2)
                 AS news ON true
              ORDER BY news.sequence",
         )

@@ -10,6 +10,7 @@ mod audit;
 mod chain;
 mod credentials;
 mod feed;
+mod jobs;
 mod keys;
 pub mod schema;
 mod settings;
@@ -18,6 +19,7 @@ mod settings;
 mod tampering_tests;
 #[cfg(test)]
 mod tests;
+
 
 use sqlx::{
     Connection, PgConnection, PgPool, Postgres, Transaction,

@@ -8,6 +8,7 @@ mod audit;
 mod chain;
 mod credentials;
 mod feed;
+mod jobs;
 mod keys;
 pub mod schema;
 mod settings;
@@ -16,6 +17,7 @@ mod settings;
 mod tampering_tests;
 #[cfg(test)]
 mod tests;
+
 
 use sqlx::{
     Sqlite, SqlitePool, Transaction,

@@ -1,0 +1,93 @@
+//! Leases of jobs, on `SQLite`.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::{SqliteStore, StoreError};
+use crate::store::{
+    jobs::{Claim, JobRun, JobStore},
+    row::time,
+};
+
+#[async_trait]
+impl JobStore for SqliteStore {
+    async fn claim_job(&self, claim: &Claim<'_>) -> Result<Option<JobRun>, StoreError> {
+        // No row comes back when the job is not due, or is held.
+        let claimed = sqlx::query_scalar(
+            "INSERT INTO jobs AS known (name, holder, fence, held_until_ms, due_at_ms)
+             VALUES (?1, ?2, 1, ?4, ?3)
+             ON CONFLICT (name) DO UPDATE
+             SET holder = excluded.holder, fence = known.fence + 1,
+                 held_until_ms = excluded.held_until_ms
+             WHERE known.due_at_ms <= ?3 AND known.held_until_ms <= ?3
+             RETURNING fence",
+        )
+        .bind(claim.job)
+        .bind(claim.holder)
+        .bind(claim.now.as_millisecond())
+        .bind(claim.until.as_millisecond())
+        .fetch_optional(&self.writer)
+        .await;
+        let fence = self.writes.noted(claimed.map_err(StoreError::from))?;
+        Ok(fence.map(|fence| JobRun { fence }))
+    }
+
+    async fn prolong_job(
+        &self,
+        job: &str,
+        run: JobRun,
+        until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let prolonged = sqlx::query(
+            "UPDATE jobs SET held_until_ms = ?3 WHERE name = ?1 AND fence = ?2 AND held_until_ms > 0",
+        )
+        .bind(job)
+        .bind(run.fence)
+        .bind(until.as_millisecond())
+        .execute(&self.writer)
+        .await;
+        Ok(self.writes.noted(prolonged.map_err(StoreError::from))?.rows_affected() == 1)
+    }
+
+    async fn end_job(
+        &self,
+        job: &str,
+        run: JobRun,
+        next: Timestamp,
+        succeeded: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        let ended = sqlx::query(
+            "UPDATE jobs SET held_until_ms = 0, due_at_ms = ?3,
+                 last_success_ms = coalesce(?4, last_success_ms)
+             WHERE name = ?1 AND fence = ?2",
+        )
+        .bind(job)
+        .bind(run.fence)
+        .bind(next.as_millisecond())
+        .bind(succeeded.map(Timestamp::as_millisecond))
+        .execute(&self.writer)
+        .await;
+        self.writes.noted(ended.map(drop).map_err(StoreError::from))
+    }
+
+    async fn give_jobs_back(&self, holder: &str, now: Timestamp) -> Result<(), StoreError> {
+        let given = sqlx::query(
+            "UPDATE jobs SET held_until_ms = 0, due_at_ms = ?2
+             WHERE holder = ?1 AND held_until_ms > ?2",
+        )
+        .bind(holder)
+        .bind(now.as_millisecond())
+        .execute(&self.writer)
+        .await;
+        self.writes.noted(given.map(drop).map_err(StoreError::from))
+    }
+
+    async fn job_last_success(&self, job: &str) -> Result<Option<Timestamp>, StoreError> {
+        let millis: Option<Option<i64>> =
+            sqlx::query_scalar("SELECT last_success_ms FROM jobs WHERE name = ?1")
+                .bind(job)
+                .fetch_optional(&self.readers)
+                .await?;
+        millis.flatten().map(|millis| time(millis, "last_success_ms")).transpose()
+    }
+}
