@@ -12,6 +12,8 @@ pub mod credentials;
 pub mod cursor;
 mod feed_row;
 pub mod jobs;
+#[cfg(test)]
+mod look_up_tests;
 mod news;
 pub mod pools;
 pub mod postgres;

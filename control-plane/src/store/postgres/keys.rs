@@ -236,7 +236,7 @@ impl KeyStore for PostgresStore {
 }
 
 /// The look-up of a key by its digest, on which every first verification depends.
-pub(super) const LOOK_UP: &str = concat!(
+pub(in crate::store) const LOOK_UP: &str = concat!(
     "SELECT feed.epoch, feed.sequence, lookup, lookup_secret, hash_algorithm, hash_iterations,
             hash_salt, hash, ",
     key_columns!(),

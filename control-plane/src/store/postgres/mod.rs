@@ -20,6 +20,8 @@ mod tampering_tests;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(super) use keys::LOOK_UP;
 
 use sqlx::{
     Connection, PgConnection, PgPool, Postgres, Transaction,

@@ -1,12 +1,16 @@
 //! The suite on `PostgreSQL`, and what only `PostgreSQL` has to hold to.
 
-use sqlx::{Executor, Row};
+use sqlx::Executor;
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 
-use super::{PostgresStore, keys::LOOK_UP, schema};
+use super::{PostgresStore, schema};
 use crate::{
-    audit::{Actor, AuditEntry},
+    audit::{
+        Actor, AuditEntry,
+        chain::checkpoint::{Reason, Statement},
+        signer::AuditSigner,
+    },
     config::{DatabaseUrl, PostgresConfig},
     store::{OpenError, Revocation, RevokeGuard, RevokeRequest, Store, conformance},
     testing::{Database, START, TestService, at, postgres::Scratch, request},
@@ -25,7 +29,7 @@ conformance::suite!(fresh);
 
 fn config(scratch: &Scratch) -> PostgresConfig {
     let DatabaseUrl::Postgres(config) = &scratch.url else { panic!("another database") };
-    config.clone()
+    (**config).clone()
 }
 
 #[tokio::test]
@@ -215,38 +219,9 @@ async fn control_planes_that_note_the_same_keys_at_the_same_time_do_not_wait_for
 }
 
 #[tokio::test]
-async fn a_look_up_takes_the_index_however_many_keys_there_are() {
-    let (_store, database) = fresh().await;
-    database
-        .execute(
-            "INSERT INTO api_keys (key_id, lookup, hash_algorithm, hash_iterations, hash_salt, hash,
-                name, scope, environment, is_active, allowed_ips, metadata, created_at_ms)
-             SELECT lpad(to_hex(n), 16, '0'), decode(lpad(to_hex(n), 32, '0'), 'hex'),
-                'pbkdf2-hmac-sha256', 100000, decode(repeat('00', 16), 'hex'),
-                decode(repeat('00', 32), 'hex'), 'a', 'read', 'live', true, '[]', '{}', n
-             FROM generate_series(1, 5000) AS n",
-        )
-        .await;
-    database.execute("ANALYZE api_keys").await;
-    let mut connection = database.connect_to_postgres().await;
-    // As a prepared statement is planned when it is asked again and again, for whatever value.
-    connection.execute("SET plan_cache_mode = force_generic_plan").await.expect("set");
-    let explain = format!("EXPLAIN {LOOK_UP}");
-    let plan = sqlx::query(sqlx::AssertSqlSafe(explain))
-        .bind([7_u8; 16].as_slice())
-        .fetch_all(&mut connection)
-        .await
-        .expect("a plan");
-    let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
-    let plan = plan.join("\n");
-    assert!(plan.contains("Index Scan using api_keys_lookup_key on api_keys"), "{plan}");
-    assert!(!plan.contains("Seq Scan on api_keys"), "{plan}");
-}
-
-#[tokio::test]
 async fn rows_go_into_the_partition_of_their_day_and_go_with_it() {
-    let (store, database) = fresh().await;
     const DAY_MS: i64 = 86_400_000;
+    let (store, database) = fresh().await;
     for (batch, day) in (1..).zip([0, 0, 1, 3]) {
         let at = jiff::Timestamp::from_millisecond(day * DAY_MS + 5).expect("in range");
         let entry = AuditEntry::of(EventKind::DbError, at, "x");
@@ -265,18 +240,18 @@ async fn rows_go_into_the_partition_of_their_day_and_go_with_it() {
     assert_eq!(partitions().await, ["19700101", "19700102", "19700104"]);
     // A mark in the middle of a day takes what is before that day, and leaves the day whole.
     let batches = store.chain_batches(0, 10).await.expect("read");
-    let retired = async |index: usize| {
+    let retired = async |index: usize, number: u64| {
         let batch = &batches[index];
-        let mark = crate::audit::chain::checkpoint::Statement {
+        let mark = Statement {
             database_id: store.chain_head().await.expect("read").database_id,
-            number: 1,
+            number,
             sequence: batch.sequence,
             last_id: batch.last_id,
             hash: batch.hash,
             at_ms: 0,
-            reason: crate::audit::chain::checkpoint::Reason::Retention,
+            reason: Reason::Retention,
         };
-        let mark = crate::audit::signer::AuditSigner::from_seed([1; 32]).sign(mark);
+        let mark = AuditSigner::from_seed([1; 32]).sign(mark);
         store.add_checkpoint(&mark).await.expect("stored");
         let mut rows = 0;
         loop {
@@ -287,6 +262,13 @@ async fn rows_go_into_the_partition_of_their_day_and_go_with_it() {
             rows += dropped.rows;
         }
     };
-    assert_eq!(retired(0).await, 0);
+    assert_eq!(retired(0, 1).await, 0);
     assert_eq!(partitions().await, ["19700101", "19700102", "19700104"]);
+    assert_eq!(retired(2, 2).await, 2);
+    assert_eq!(partitions().await, ["19700104"]);
+    // Days that have not come are kept, though nothing is in them.
+    let at = jiff::Timestamp::from_millisecond(3 * DAY_MS).expect("in range");
+    assert_eq!(store.prepare_days(at, 7).await.expect("made"), 7);
+    assert_eq!(retired(3, 3).await, 1);
+    assert_eq!(partitions().await.len(), 7);
 }

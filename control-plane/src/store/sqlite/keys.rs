@@ -167,18 +167,7 @@ impl KeyStore for SqliteStore {
 
     async fn look_up(&self, digest: &LookupDigest) -> Result<Lookup, StoreError> {
         // One statement is one snapshot: the position and the row belong together.
-        let row = sqlx::query(concat!(
-            "SELECT feed.epoch, feed.sequence, lookup, lookup_secret, hash_algorithm, hash_iterations,
-                    hash_salt, hash, ",
-            key_columns!(),
-            " FROM (SELECT coalesce(max(sequence), 0) AS sequence,
-                           (SELECT value FROM settings WHERE name = 'feed_epoch') AS epoch
-                    FROM change_log) AS feed
-             LEFT JOIN api_keys ON lookup = ?"
-        ))
-        .bind(digest.as_slice())
-        .fetch_one(&self.readers)
-        .await?;
+        let row = sqlx::query(LOOK_UP).bind(digest.as_slice()).fetch_one(&self.readers).await?;
         row::lookup(&row)
     }
 
@@ -233,3 +222,14 @@ impl KeyStore for SqliteStore {
         self.writes.noted(written.map(drop).map_err(StoreError::from))
     }
 }
+
+/// The look-up of a key by its digest, on which every first verification depends.
+pub(in crate::store) const LOOK_UP: &str = concat!(
+    "SELECT feed.epoch, feed.sequence, lookup, lookup_secret, hash_algorithm, hash_iterations,
+            hash_salt, hash, ",
+    key_columns!(),
+    " FROM (SELECT coalesce(max(sequence), 0) AS sequence,
+                   (SELECT value FROM settings WHERE name = 'feed_epoch') AS epoch
+            FROM change_log) AS feed
+     LEFT JOIN api_keys ON lookup = ?"
+);

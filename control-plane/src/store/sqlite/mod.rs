@@ -18,6 +18,8 @@ mod tampering_tests;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(super) use keys::LOOK_UP;
 
 use sqlx::{
     Sqlite, SqlitePool, Transaction,
