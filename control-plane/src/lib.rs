@@ -12,6 +12,7 @@
 //! | [`store`] | what is durable: traits, and `SQLite` behind them |
 //! | [`config`] | settings, where they come from, which are refused |
 //! | [`openapi`] | the admin API's description |
+//! | [`doctor`] | what is amiss with a deployment, and how to mend it |
 //! | [`lifecycle`] | starting, supervising and ending the service |
 //! | [`cli`] | the command line |
 //!
@@ -22,6 +23,7 @@ pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod edge;
 pub mod health;
 pub mod http;
@@ -31,6 +33,7 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod open_files;
 pub mod openapi;
+pub mod probe;
 pub mod random;
 pub mod secret_key;
 pub mod service;

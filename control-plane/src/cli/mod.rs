@@ -1,6 +1,7 @@
 //! The command line.
 
 mod audit;
+mod doctor;
 mod duration;
 mod healthcheck;
 mod keys;
@@ -73,6 +74,8 @@ enum Command {
     Metrics,
     /// Ask the running service whether it is well
     Healthcheck,
+    /// Look for what is amiss with the deployment, and say how to mend it
+    Doctor(doctor::Arguments),
 }
 
 /// What a command that found nothing ends with.
@@ -139,10 +142,18 @@ fn secret_key_is_wrong(error: &anyhow::Error) -> bool {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     let migrate = matches!(cli.command, Command::Serve { migrate: true });
-    let settings = config::load(&cli.flags, migrate, &|name| std::env::var_os(name))?;
-    logging::start(&settings, matches!(cli.command, Command::Serve { .. }))?;
+    let settings = config::load(&cli.flags, migrate, &|name| std::env::var_os(name));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let done = runtime.block_on(dispatch(cli.command, &settings));
+    let done = match cli.command {
+        Command::Doctor(arguments) => {
+            runtime.block_on(doctor::run(arguments, settings, &cli.flags))
+        }
+        command => {
+            let settings = settings?;
+            logging::start(&settings, matches!(command, Command::Serve { .. }))?;
+            runtime.block_on(dispatch(command, &settings))
+        }
+    };
     // What blocks a thread (waiting for another process to migrate, say) must not keep us.
     runtime.shutdown_timeout(LAST_WORDS);
     done
@@ -150,6 +161,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 
 async fn dispatch(command: Command, settings: &Settings) -> anyhow::Result<()> {
     match command {
+        // It wants the settings also when they cannot be read.
+        Command::Doctor(_) => Ok(()),
         Command::Serve { .. } => lifecycle::serve(settings).await,
         Command::Migrate => migrate(settings).await,
         Command::Keys(command) => keys::run(command, settings).await,

@@ -7,6 +7,8 @@ mod audit_chain;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod fleet;
 #[cfg(test)]
 mod metrics;

@@ -49,6 +49,15 @@ pub struct Tls {
     digest: [u8; 32],
 }
 
+/// When the certificate in these files ends, which must be such that a listener could serve with
+/// them; none, when its end cannot be read.
+///
+/// # Errors
+/// When one of them cannot be read or used; names the setting.
+pub async fn expiry(files: &TlsFiles) -> Result<Option<Timestamp>, ConfigError> {
+    Ok(Content::read(files).await?.load(files)?.expires)
+}
+
 /// What accepts connections of one listener in TLS.
 #[derive(Clone)]
 pub struct TlsAcceptor {
