@@ -13,6 +13,7 @@ pub mod private_file;
 pub mod probe;
 pub mod process;
 pub mod progress;
+mod security;
 pub mod servers;
 pub mod stack;
 mod up;

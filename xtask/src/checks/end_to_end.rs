@@ -6,9 +6,10 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::native;
+use crate::security::Recorder;
 use crate::stack::{Binaries, Build, GIVEN_BINARIES};
 use crate::wasm::{self, Variant};
-use crate::{process, progress, workspace};
+use crate::{progress, workspace};
 
 pub(super) fn build_filters() -> Result<()> {
     wasm::build(Variant::Trap)?;
@@ -31,5 +32,5 @@ pub(super) fn run() -> Result<()> {
     progress::step("running the end-to-end tests");
     let mut tests = native::test_command();
     tests.args(["-p", "tests"]).env(GIVEN_BINARIES, file);
-    process::run(tests)
+    Recorder::start("e2e")?.run(tests)
 }

@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 pub use step::Step;
 
 use crate::wait::Stopwatch;
-use crate::{codegen, interrupt, progress};
+use crate::{codegen, interrupt, progress, security};
 use step::Outcome;
 
 /// Runs the named steps, all of them when none is named, and goes on after one that fails.
@@ -45,6 +45,7 @@ fn run_step(step: Step) -> Result<()> {
         Step::Api => api::run(),
         Step::Wasm => end_to_end::build_filters(),
         Step::E2e => end_to_end::run(),
+        Step::Security => security::check(),
     }
 }
 

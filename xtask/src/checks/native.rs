@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::security::Recorder;
 use crate::servers::postgres::{PostgresOptions, PostgresServer, SHARED};
 use crate::{process, workspace};
 
@@ -13,13 +14,14 @@ const OTHERS: [&str; 4] = ["--exclude", "tests", "--exclude", "filter"];
 pub(super) fn run() -> Result<()> {
     let mut tests = test_command();
     tests.arg("--workspace").args(OTHERS);
+    let mut recorder = Recorder::start("native")?;
     if !has_nextest() {
-        return process::run(tests);
+        return recorder.run(tests);
     }
     // Each test is a process of its own there, and would start a server of its own.
     let server = PostgresServer::start(PostgresOptions::default())?;
     tests.env(SHARED, server.url("postgres"));
-    process::run(tests)?;
+    recorder.run(tests)?;
     drop(server);
     // nextest knows no documentation tests.
     let mut doc = workspace::cargo();

@@ -24,11 +24,13 @@ pub enum Step {
     Wasm,
     /// End-to-end tests with a real Envoy
     E2e,
+    /// Each claim about security is held by a test that has passed
+    Security,
 }
 
 impl Step {
     /// All of them: what fails fast comes first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Fmt,
         Self::Codegen,
         Self::Clippy,
@@ -37,6 +39,7 @@ impl Step {
         Self::Api,
         Self::Wasm,
         Self::E2e,
+        Self::Security,
     ];
 
     /// What it does, in a few words.
@@ -51,6 +54,7 @@ impl Step {
             Self::Api => "the admin API, fuzzed by its description",
             Self::Wasm => "the filter, finished",
             Self::E2e => "end-to-end tests with a real Envoy",
+            Self::Security => "each claim about security is held by a test that has passed",
         }
     }
 }
@@ -66,6 +70,7 @@ impl fmt::Display for Step {
             Self::Api => "api",
             Self::Wasm => "wasm",
             Self::E2e => "e2e",
+            Self::Security => "security",
         })
     }
 }

@@ -4,13 +4,14 @@ mod api;
 mod markdown;
 mod metrics;
 mod schema;
+mod settings;
 
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{progress, workspace};
+use crate::{progress, security, workspace};
 
 /// A generated file: where it is, and what it must say.
 struct Generated {
@@ -59,6 +60,8 @@ fn generated() -> Result<Vec<Generated>> {
             content: markdown::reference(&schema)?,
         },
         Generated { path: root.join("docs/metrics.md"), content: metrics::page()? },
+        Generated { path: root.join("docs/configuration.md"), content: settings::page()? },
+        Generated { path: root.join("docs/security-report.md"), content: security::page()? },
         Generated { path: root.join("docs/problems.md"), content: api::problems(&description)? },
         Generated { path: root.join("docs/openapi.json"), content: description },
     ])

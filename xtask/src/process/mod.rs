@@ -5,5 +5,5 @@ mod run;
 mod spawner;
 
 pub use managed::{ManagedProcess, ProcessSpec};
-pub use run::{Captured, capture, captured, run, succeeds};
+pub use run::{Captured, capture, captured, run, run_recorded, succeeds};
 pub use spawner::spawn;

@@ -1,6 +1,6 @@
 //! Commands that run to their end.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -25,6 +25,25 @@ pub fn run(mut command: Command) -> Result<()> {
         bail!("{name} failed ({status})");
     }
     Ok(())
+}
+
+/// Runs a command that shows its own output, as [`run`] does; and returns the lines of that too, of
+/// both streams, also when it fails.
+///
+/// # Errors
+/// When it cannot be started, or the tool is interrupted.
+pub fn run_recorded(mut command: Command) -> Result<(Result<()>, Vec<String>)> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let name = describe(&command);
+    let mut child = spawn(command)?;
+    let output = passing_on(child.stdout.take(), std::io::stdout());
+    let errors = passing_on(child.stderr.take(), std::io::stderr());
+    let status = finish(&mut child)?;
+    let mut lines = output.join().unwrap_or_default();
+    lines.extend(errors.join().unwrap_or_default());
+    let ended =
+        if status.success() { Ok(()) } else { Err(anyhow::anyhow!("{name} failed ({status})")) };
+    Ok((ended, lines))
 }
 
 /// Runs a command and returns what it printed; its standard error is part of the error.
@@ -81,6 +100,24 @@ fn reader(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<S
             let _ = pipe.read_to_end(&mut bytes);
         }
         String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// Shows lines as they come, and keeps them.
+fn passing_on(
+    pipe: Option<impl Read + Send + 'static>,
+    mut to: impl Write + Send + 'static,
+) -> std::thread::JoinHandle<Vec<String>> {
+    std::thread::spawn(move || {
+        let mut lines = Vec::new();
+        let Some(pipe) = pipe else { return lines };
+        for line in BufReader::new(pipe).split(b'\n') {
+            let Ok(line) = line else { break };
+            // That nobody reads it any more does not end the tests.
+            let _ = to.write_all(&line).and_then(|()| to.write_all(b"\n"));
+            lines.push(String::from_utf8_lossy(&line).into_owned());
+        }
+        lines
     })
 }
 
