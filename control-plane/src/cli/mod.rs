@@ -8,9 +8,10 @@ mod keys;
 mod logging;
 mod offline;
 mod output;
+mod reference;
 mod table;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::{process::ExitCode, time::Duration};
 
 use crate::{
@@ -76,6 +77,9 @@ enum Command {
     Healthcheck,
     /// Look for what is amiss with the deployment, and say how to mend it
     Doctor(doctor::Arguments),
+    /// Print the page of all commands, Markdown
+    #[command(hide = true)]
+    Reference,
 }
 
 /// What a command that found nothing ends with.
@@ -170,6 +174,11 @@ async fn dispatch(command: Command, settings: &Settings) -> anyhow::Result<()> {
         Command::Openapi => Ok(output::answer(&openapi::text()?)?),
         Command::Metrics => Ok(output::answer(&metrics::page())?),
         Command::Healthcheck => healthcheck::run(settings).await,
+        Command::Reference => {
+            let mut root = Cli::command();
+            root.build();
+            Ok(output::answer(&reference::page(&root))?)
+        }
     }
 }
 

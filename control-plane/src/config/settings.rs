@@ -26,7 +26,8 @@ pub struct Settings {
     /// Where filters call.
     #[serde(default = "default_edge_listen")]
     pub edge_listen: String,
-    /// Where the database is; for `PostgreSQL` with a password, if it asks for one.
+    /// Where the database is, for `PostgreSQL` with a password if it asks for one;
+    /// sqlite://keygate.db unless set.
     #[serde(default)]
     pub database_url: Option<SecretText>,
     /// A file that holds that URL.
@@ -57,7 +58,7 @@ pub struct Settings {
     #[serde(default)]
     pub secret_key_previous_file: Option<PathBuf>,
     /// How many iterations of PBKDF2-HMAC-SHA256 a new key's hash takes; keys with fewer are
-    /// hashed anew when they are used. At least 100,000 in production.
+    /// hashed anew when they are used; 100000 unless set. At least that in production.
     #[serde(default, deserialize_with = "number")]
     pub pbkdf2_iterations: Option<u32>,
     /// 32 bytes, in hex or base64: the seed of the Ed25519 key that the audit log's checkpoints are
@@ -103,7 +104,7 @@ pub struct Settings {
     /// Whether to migrate the database before serving.
     #[serde(default, deserialize_with = "plain_switch")]
     pub migrate: bool,
-    /// Which log lines are written, as a filter of the `tracing` crate.
+    /// Which log lines are written, as a filter of the `tracing` crate; info unless set.
     #[serde(default)]
     pub log: Option<String>,
     /// How they are written.

@@ -115,7 +115,7 @@ fn judge(facts: &Facts) -> Vec<Finding> {
             failed(
                 "the control plane refuses the filter's credential".to_owned(),
                 "give Envoy the token that KEYGATE_EDGE_TOKEN is (envoy/keygate_edge_token.yaml)",
-            )
+            );
         }
         Some(_) => {}
     }

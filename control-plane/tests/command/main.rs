@@ -9,6 +9,8 @@ mod command_line;
 #[cfg(test)]
 mod doctor;
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod fleet;
 #[cfg(test)]
 mod metrics;

@@ -72,6 +72,10 @@ impl Keygate {
         self.folder.path().to_owned()
     }
 
+    pub(crate) fn variables(&self) -> &BTreeMap<&'static str, OsString> {
+        &self.variables
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keygate"));
         command.args(arguments).env_clear().envs(&self.variables).current_dir(self.folder.path());

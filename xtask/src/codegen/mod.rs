@@ -1,6 +1,7 @@
 //! `cargo xtask codegen`: files that are made from the code, and checked in.
 
 mod api;
+mod command_line;
 mod markdown;
 mod metrics;
 mod schema;
@@ -60,6 +61,7 @@ fn generated() -> Result<Vec<Generated>> {
             content: markdown::reference(&schema)?,
         },
         Generated { path: root.join("docs/metrics.md"), content: metrics::page()? },
+        Generated { path: root.join("docs/command-line.md"), content: command_line::page()? },
         Generated { path: root.join("docs/configuration.md"), content: settings::page()? },
         Generated { path: root.join("docs/security-report.md"), content: security::page()? },
         Generated { path: root.join("docs/problems.md"), content: api::problems(&description)? },

@@ -66,11 +66,16 @@ fn read(source: &str) -> Result<Vec<Setting>> {
         } else if line.starts_with("pub ") {
             let field = line.trim_start_matches("pub ").trim_end_matches(',');
             let (name, of) = field.split_once(": ").context("a field without a type")?;
+            let (meaning, told) = meaning(name, &comment.join(" "));
+            let default = match told {
+                Some(told) => told,
+                None => default(source, &attributes, of)?,
+            };
             settings.push(Setting {
                 name: name.to_owned(),
                 kind: kind(name, of),
-                default: default(source, &attributes, of)?,
-                meaning: comment.join(" "),
+                default,
+                meaning,
             });
             comment.clear();
             attributes.clear();
@@ -79,6 +84,22 @@ fn read(source: &str) -> Result<Vec<Setting>> {
         }
     }
     Ok(settings)
+}
+
+/// What a comment says of a setting, and of what holds without it.
+fn meaning(name: &str, comment: &str) -> (String, Option<String>) {
+    if let Some(base) = name.strip_suffix("_file").filter(|_| comment.starts_with("A file that")) {
+        let base = base.to_ascii_uppercase();
+        return (format!("A file that holds `KEYGATE_{base}`, in the place of that one."), None);
+    }
+    let told = comment.split_once(" unless set").and_then(|(before, after)| {
+        let (before, value) = before.rsplit_once("; ")?;
+        Some((format!("{before}{after}"), format!("`{value}`")))
+    });
+    match told {
+        Some((meaning, value)) => (meaning, Some(value)),
+        None => (comment.to_owned(), None),
+    }
 }
 
 fn kind(name: &str, of: &str) -> &'static str {
@@ -126,9 +147,12 @@ pub struct Settings {
     /// listens.
     #[serde(default = \"default_listen\")]
     pub listen: String,
-    /// A file with it.
+    /// A file that holds it.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
+    /// How many days it is kept; 90 unless set.
+    #[serde(default)]
+    pub days: Option<u32>,
 }
 
 fn default_listen() -> String {
@@ -145,7 +169,13 @@ fn default_listen() -> String {
             read(source).unwrap(),
             [
                 setting("listen", "address and port", "`127.0.0.1:8080`", "Where it listens."),
-                setting("token_file", "file", "–", "A file with it."),
+                setting(
+                    "token_file",
+                    "file",
+                    "–",
+                    "A file that holds `KEYGATE_TOKEN`, in the place of that one.",
+                ),
+                setting("days", "whole number", "`90`", "How many days it is kept."),
             ]
         );
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use xtask::process::{self, Captured, ManagedProcess, ProcessSpec};
+use xtask::servers::postgres::{PostgresOptions, PostgresServer};
 use xtask::stack::free_port;
-use xtask::{install, wait};
+use xtask::{install, wait, workspace};
 
 use crate::compose::composed;
 
@@ -61,4 +62,37 @@ fn redis_asks_for_its_password_shows_it_nowhere_and_evicts_nothing() {
     assert!(line.starts_with("redis-server"), "{line}");
     assert!(!line.contains(PASSWORD), "{line}");
     assert!(!fs::read_to_string(&log).unwrap().contains(PASSWORD));
+}
+
+/// `psql` as a user with a password, at a server.
+fn psql(server: &PostgresServer, user: &str, password: &str, words: &[&str]) -> Captured {
+    let mut command = Command::new(install::program("psql", "postgresql-client").unwrap());
+    command.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1"]);
+    command.args(["-p", &server.port().to_string(), "-U", user]).args(words);
+    command.env("PGPASSWORD", password).env("KEYGATE_DATABASE_PASSWORD", PASSWORD);
+    process::captured(command).unwrap()
+}
+
+#[test]
+fn the_control_planes_role_owns_its_database_and_nothing_else() {
+    const SUPER: &str = "8f6d1f0e5c2b4a7d9e3c1b0a6f5e4d3c";
+    let options =
+        PostgresOptions { password: Some(SUPER.to_owned()), ..PostgresOptions::default() };
+    let server = PostgresServer::start(options).unwrap();
+    let file = workspace::root().join("ops/postgres/init.sql");
+    let file = file.to_str().unwrap();
+    let made = psql(&server, "postgres", SUPER, &["-d", "postgres", "-f", file]);
+    assert!(made.status.success(), "{}", made.errors);
+    let rights = "SELECT rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls
+                  FROM pg_roles WHERE rolname = current_user";
+    let said = psql(&server, "keygate", PASSWORD, &["-d", "keygate", "-c", rights]);
+    assert_eq!(said.output.trim(), "f|f|f|f|f", "{}", said.errors);
+    let create = psql(&server, "keygate", PASSWORD, &["-d", "keygate", "-c", "CREATE TABLE t ()"]);
+    assert!(create.status.success(), "{}", create.errors);
+    for (user, password, database) in
+        [("keygate", "another", "keygate"), ("keygate", "", "keygate")]
+    {
+        let said = psql(&server, user, password, &["-d", database, "-c", "SELECT 1"]);
+        assert!(!said.status.success(), "{user} with {password:?}: {}", said.output);
+    }
 }

@@ -26,14 +26,23 @@ const FACTS: &str = "
              - current_setting('superuser_reserved_connections')::bigint AS connections,
            (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms";
 
+/// What becomes of a committed change when the power goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Durability {
+    /// It is there.
+    Durable,
+    /// The last moments are lost.
+    LosesTheLast,
+    /// All of it can be damaged.
+    None,
+}
+
 struct Facts {
     version: i64,
     shown: String,
     superuser: bool,
     read_only: bool,
-    /// Whether a committed change outlasts the loss of power.
-    durable: bool,
-    synchronous: bool,
+    durability: Durability,
     /// How many connections it takes from those who are no superuser.
     connections: i64,
     now: Option<Timestamp>,
@@ -77,8 +86,11 @@ fn facts(row: &PgRow) -> Result<Facts, sqlx::Error> {
         shown: row.try_get("shown")?,
         superuser: yes("superuser")?,
         read_only: yes("read_only")?,
-        durable: yes("fsync")? && yes("full_page_writes")?,
-        synchronous: yes("synchronous")?,
+        durability: match (yes("fsync")? && yes("full_page_writes")?, yes("synchronous")?) {
+            (false, _) => Durability::None,
+            (true, false) => Durability::LosesTheLast,
+            (true, true) => Durability::Durable,
+        },
         connections: row.try_get("connections")?,
         now: Timestamp::from_millisecond(row.try_get("now_ms")?).ok(),
     })
@@ -93,7 +105,7 @@ fn judge(facts: &Facts, config: &PostgresConfig) -> Vec<Finding> {
             "name the primary in KEYGATE_DATABASE_URL (several hosts need a proxy that finds it)",
         ));
     }
-    if !facts.durable {
+    if facts.durability == Durability::None {
         findings.push(Finding::failed(
             Check::Database,
             "fsync or full_page_writes is off: a loss of power can destroy it",
@@ -103,7 +115,7 @@ fn judge(facts: &Facts, config: &PostgresConfig) -> Vec<Finding> {
     let mut warn = |what: String, mend: &str| {
         findings.push(Finding::warning(Check::Database, what, mend));
     };
-    if !facts.synchronous {
+    if facts.durability == Durability::LosesTheLast {
         warn(
             "synchronous_commit is off: what was acknowledged can be lost".to_owned(),
             "switch it on, for this role at least: ALTER ROLE keygate SET synchronous_commit = on",
@@ -166,8 +178,7 @@ mod tests {
             shown: "17.6".to_owned(),
             superuser: false,
             read_only: false,
-            durable: true,
-            synchronous: true,
+            durability: Durability::Durable,
             connections: 97,
             now: Some(at("2026-11-26T12:00:00Z")),
         };
@@ -184,8 +195,8 @@ mod tests {
     #[test]
     fn each_thing_that_endangers_what_is_stored_is_told() {
         assert_eq!(worst(|it| it.read_only = true), Some(Status::Failed));
-        assert_eq!(worst(|it| it.durable = false), Some(Status::Failed));
-        assert_eq!(worst(|it| it.synchronous = false), Some(Status::Warning));
+        assert_eq!(worst(|it| it.durability = Durability::None), Some(Status::Failed));
+        assert_eq!(worst(|it| it.durability = Durability::LosesTheLast), Some(Status::Warning));
         assert_eq!(worst(|it| it.superuser = true), Some(Status::Warning));
         assert_eq!(worst(|it| it.version = 140_010), Some(Status::Warning));
         assert_eq!(worst(|it| it.connections = 30), Some(Status::Warning));

@@ -9,12 +9,12 @@ use super::{Check, Finding};
 
 /// A quick check reads the whole file; of one so large that this is not enough, it is left to a
 /// quiet hour.
-const CHECK_PATIENCE: Duration = Duration::from_secs(60);
+const CHECK_PATIENCE: Duration = Duration::from_mins(1);
 /// How long another writer is waited for.
 const BUSY: Duration = Duration::from_secs(5);
 /// Less is used up within hours by an audit log under attack.
 const LITTLE_BYTES: u64 = 1 << 30;
-/// With less than this, SQLite's own log may find no room.
+/// With less than this, `SQLite`'s own log may find no room.
 const TOO_LITTLE_BYTES: u64 = 64 << 20;
 
 pub(super) async fn examine(path: &Path) -> Vec<Finding> {
