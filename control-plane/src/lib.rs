@@ -8,6 +8,7 @@
 //! | [`admin`] | the admin API: one endpoint, one file |
 //! | [`edge`] | what filters call |
 //! | [`keys`] | issuing, verifying, revoking; hashing |
+//! | [`totp`] | the second factor of admin keys |
 //! | [`audit`] | the audit log's entries |
 //! | [`store`] | what is durable: traits, and `SQLite` behind them |
 //! | [`config`] | settings, where they come from, which are refused |
@@ -38,6 +39,7 @@ pub mod random;
 pub mod secret_key;
 pub mod service;
 pub mod store;
+pub mod totp;
 
 #[cfg(test)]
 pub(crate) mod testing;

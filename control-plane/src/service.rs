@@ -23,6 +23,7 @@ use crate::{
     random::{Random, RandomError},
     secret_key::{self, SecretKeyFault},
     store::{Store, StoreError},
+    totp::{SecondFactor, TotpError},
 };
 
 /// Why the service cannot be put together.
@@ -37,6 +38,9 @@ pub enum ServiceError {
     /// No randomness.
     #[error(transparent)]
     Random(#[from] RandomError),
+    /// Second factors cannot be sealed anew.
+    #[error(transparent)]
+    Totp(#[from] TotpError),
     /// No threads to hash on.
     #[error("the hashing threads cannot be started: {0}")]
     Threads(#[from] std::io::Error),
@@ -108,6 +112,8 @@ pub struct Service {
     pub random: Arc<dyn Random>,
     /// Verifies keys.
     pub verifier: Verifier,
+    /// The second factor of those who change something.
+    pub second_factor: SecondFactor,
     /// Issues keys.
     pub issuer: Issuer,
     /// Where keys are hashed.
@@ -142,6 +148,14 @@ impl Service {
         let Surroundings { store, clock, random, hash_threads, stop } = around;
         let secrets = secret_key::load(config, &*store, &*random).await?;
         secret_key::rotate(&secrets, &*store, &*clock).await?;
+        let second_factor = SecondFactor::new(
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            Arc::clone(&random),
+            secrets.clone(),
+            config.require_totp,
+        );
+        second_factor.reseal().await?;
         let pool = Arc::new(HashPool::start(hash_threads)?);
         if test_keys == TestKeys::RefusedInProduction {
             report_test_keys(&*store, &*clock).await?;
@@ -160,6 +174,7 @@ impl Service {
                 test_keys,
                 Arc::clone(&random),
             )?,
+            second_factor,
             issuer: Issuer {
                 store: Arc::clone(&store),
                 policy,

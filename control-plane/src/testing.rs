@@ -129,6 +129,7 @@ pub(crate) fn config(database: &Database, environment: Deployment) -> Config {
         previous_secret_key: None,
         iterations: Iterations::default(),
         audit: AuditConfig::default(),
+        require_totp: false,
         policy: key_policy::Policy::default(),
     }
 }

@@ -8,6 +8,7 @@ use edge_protocol::{EventKind, Scope};
 use key_policy::KeyId;
 use std::{net::IpAddr, sync::Arc};
 
+use super::second_factor;
 use crate::{
     audit::{Actor, AuditEntry},
     http::{
@@ -21,20 +22,28 @@ use crate::{
     },
     metrics::decisions::{self, By},
     service::Service,
+    totp::Proof,
 };
 
 const HEADER: HeaderName = HeaderName::from_static("x-api-key");
 /// Where people put keys that must not be in a query: queries are logged on the way.
 const QUERY_NAMES: &[&str] = &["x-api-key", "api_key", "api-key", "apikey", "key"];
 
-/// An administrator. A handler that takes one is called by nobody else.
+/// An administrator. A handler that takes one is called by nobody else, and where its method
+/// changes something by nobody whose second factor is missing or wrong.
 #[derive(Clone, Debug)]
 pub(super) struct Admin {
     /// Their key.
     pub(super) key_id: KeyId,
     /// Their address.
     pub(super) client_ip: IpAddr,
+    /// Whether they have shown their second factor.
+    pub(super) proof: Proof,
 }
+
+/// Whoever has an admin key, with or without their second factor: for what changes no key, and to
+/// get a factor in the first place.
+pub(super) struct KeyHolder(pub(super) Admin);
 
 impl Admin {
     /// As the audit log has it.
@@ -124,6 +133,22 @@ impl FromRequestParts<Arc<Service>> for Admin {
         parts: &mut Parts,
         service: &Arc<Service>,
     ) -> Result<Self, Problem> {
+        let KeyHolder(admin) = KeyHolder::from_request_parts(parts, service).await?;
+        if parts.method.is_safe() {
+            return Ok(admin);
+        }
+        let proof = second_factor::require(parts, service, &admin).await?;
+        Ok(Self { proof, ..admin })
+    }
+}
+
+impl FromRequestParts<Arc<Service>> for KeyHolder {
+    type Rejection = Problem;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        service: &Arc<Service>,
+    ) -> Result<Self, Problem> {
         let Some(client_ip) = parts.extensions.get::<Peer>().map(|peer| peer.address()) else {
             tracing::error!("a request came without the address of its connection");
             return Err(Problem::new(Code::Internal));
@@ -134,7 +159,7 @@ impl FromRequestParts<Arc<Service>> for Admin {
                 // Reading leaves no audit entry; the request's line tells who it was.
                 tracing::Span::current().record("actor", tracing::field::display(key_id));
                 decisions::count(By::Admin, "scope", EventKind::ValidApiKey, "known");
-                return Ok(Self { key_id, client_ip });
+                return Ok(Self(Admin { key_id, client_ip, proof: Proof::NotNeeded }));
             }
             Err(refusal) => refusal,
         };
@@ -156,17 +181,21 @@ fn denial(
     reason: &str,
     route: &str,
 ) -> AuditEntry {
-    // A method can be any token, so an unusual one is not repeated.
-    let method = match parts.method.as_str() {
-        method @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE") => method,
-        _ => "other",
-    };
+    let method = method_name(parts);
     let details = format!("reason={reason} method={method} route={route}");
     let mut entry =
         AuditEntry::of(kind, service.clock.now(), details).with_key_hash(caller.key_hash);
     entry.event.client_ip = Some(client_ip);
     entry.event.key_id = caller.key_id.map(|key_id| key_id.to_string());
     entry
+}
+
+/// A method can be any token, so an unusual one is not repeated.
+pub(super) fn method_name(parts: &Parts) -> &str {
+    match parts.method.as_str() {
+        method @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE") => method,
+        _ => "other",
+    }
 }
 
 async fn check(

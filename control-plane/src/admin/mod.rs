@@ -10,6 +10,8 @@ mod ndjson;
 mod path;
 mod query;
 pub mod revoke_key;
+pub(crate) mod second_factor;
+pub mod totp;
 
 #[cfg(test)]
 mod tests;
@@ -59,6 +61,7 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .route("/api/v1/admin/api-keys", without_slash)
         .routes(routes!(get_key::handler, revoke_key::handler))
         .routes(routes!(audit_log::handler))
+        .merge(totp::routes())
         .layer(middleware::map_response(never_store))
         .layer(middleware::from_fn_with_state(Bound::new("admin", MAX_REQUESTS, busy), shed))
 }

@@ -10,6 +10,7 @@ mod offline;
 mod output;
 mod reference;
 mod table;
+mod totp;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::{process::ExitCode, time::Duration};
@@ -65,6 +66,9 @@ enum Command {
     /// Make, list, show and revoke keys, in the database itself; a running service notices at once
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Show which admin keys have a second factor, and take a lost one away
+    #[command(subcommand)]
+    Totp(totp::Command),
     /// Read the audit log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -170,6 +174,7 @@ async fn dispatch(command: Command, settings: &Settings) -> anyhow::Result<()> {
         Command::Serve { .. } => lifecycle::serve(settings).await,
         Command::Migrate => migrate(settings).await,
         Command::Keys(command) => keys::run(command, settings).await,
+        Command::Totp(command) => totp::run(command, settings).await,
         Command::Audit(command) => audit::run(command, settings).await,
         Command::Openapi => Ok(output::answer(&openapi::text()?)?),
         Command::Metrics => Ok(output::answer(&metrics::page())?),

@@ -62,6 +62,8 @@ pub struct Config {
     pub iterations: Iterations,
     /// How the audit log is vouched for, and how long it is kept.
     pub audit: AuditConfig,
+    /// Whether a change by the admin API needs a second factor.
+    pub require_totp: bool,
     /// What keys are like.
     pub policy: Policy,
 }
@@ -95,6 +97,7 @@ impl Config {
             previous_secret_key: previous_secret_key(settings)?,
             iterations: iterations(settings)?,
             audit: AuditConfig::new(settings)?,
+            require_totp: settings.require_totp,
             policy: Policy { prefix, ..Policy::default() },
         })
     }

@@ -77,6 +77,9 @@ pub struct Settings {
     /// How many days audit rows are kept; 90 unless set.
     #[serde(default, deserialize_with = "number")]
     pub audit_retention_days: Option<u32>,
+    /// Whether admin keys need a second factor to change something.
+    #[serde(default, deserialize_with = "plain_switch")]
+    pub require_totp: bool,
     /// What filters show.
     #[serde(default)]
     pub edge_token: Option<SecretText>,

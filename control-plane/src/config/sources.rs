@@ -30,6 +30,7 @@ pub(super) const NAMES: &[&str] = &[
     "audit_trusted_keys",
     "audit_checkpoint_minutes",
     "audit_retention_days",
+    "require_totp",
     "edge_token",
     "edge_token_file",
     "tls_cert_file",
@@ -49,6 +50,7 @@ Settings without a flag, as variables or, in lower case and without the prefix, 
   KEYGATE_SECRET_KEY                32 bytes in hex or base64; needed in production
   KEYGATE_SECRET_KEY_PREVIOUS       The one before it, while keys still depend on it; also ..._FILE
   KEYGATE_EDGE_TOKEN                What filters show
+  KEYGATE_REQUIRE_TOTP              Refuse changes by admin keys without a second factor [default: false]
   KEYGATE_TLS_CERT_FILE             Certificate of the admin listener, PEM
   KEYGATE_TLS_KEY_FILE              Its private key, PEM
   KEYGATE_EDGE_TLS_CERT_FILE        Certificate of the listener for filters, PEM

@@ -82,6 +82,15 @@ codes! {
     /// A good key from where it may not be used.
     AddressDenied = "address_denied", FORBIDDEN, "The key may not be used from this address",
         "call from an address that the key is allowed at, or change its `allowed_ips`";
+    /// The key has a second factor, or must have one, and none was shown.
+    TotpRequired = "totp_required", FORBIDDEN, "A second factor is needed",
+        "send the code of your authenticator in `X-Keygate-TOTP`; without one, enrol: `POST /api/v1/admin/totp/enrol`";
+    /// The second factor is wrong, or was used before.
+    TotpInvalid = "totp_invalid", FORBIDDEN, "The second factor is not right",
+        "send the code that is shown now, or a recovery code; each is good once";
+    /// Too many codes were wrong in a row.
+    TotpLocked = "totp_locked", FORBIDDEN, "The second factor is locked",
+        "send a recovery code, or have an operator run `keygate totp reset`";
     /// No such thing.
     NotFound = "not_found", NOT_FOUND, "There is no such resource",
         "check the path and the key id";
@@ -91,6 +100,9 @@ codes! {
     /// One usable admin key must remain.
     LastAdminKey = "last_admin_key", CONFLICT, "The last usable admin key cannot be revoked",
         "make another admin key first, or use the command line";
+    /// The second factor is in force already, or there is none that waits to be.
+    TotpConflict = "totp_conflict", CONFLICT, "The second factor is not in the state that this needs",
+        "look at `GET /api/v1/admin/totp`; disable a factor before you enrol another one";
     /// The body is too long.
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large",
         "send at most 64 KiB";
@@ -100,6 +112,9 @@ codes! {
     /// The body is JSON, and not what was expected.
     InvalidFields = "invalid_fields", UNPROCESSABLE_ENTITY, "Some fields are not valid",
         "mend the fields that `errors` names";
+    /// Too many codes were tried within a minute.
+    TotpTooManyAttempts = "totp_too_many_attempts", TOO_MANY_REQUESTS, "Too many codes were tried",
+        "try again after `Retry-After` seconds";
     /// Our fault.
     Internal = "internal_error", INTERNAL_SERVER_ERROR, "Something went wrong here",
         "look into the log for the request's id";
@@ -120,13 +135,15 @@ pub struct Problem {
     code: Code,
     detail: Option<String>,
     errors: Vec<FieldError>,
+    /// Seconds to wait, where that is known.
+    retry_after: Option<u64>,
 }
 
 impl Problem {
     /// That problem.
     #[must_use]
     pub fn new(code: Code) -> Self {
-        Self { code, detail: None, errors: Vec::new() }
+        Self { code, detail: None, errors: Vec::new(), retry_after: None }
     }
 
     /// Says more. Never anything of a credential.
@@ -140,6 +157,13 @@ impl Problem {
     #[must_use]
     pub fn errors(mut self, errors: Vec<FieldError>) -> Self {
         self.errors = errors;
+        self
+    }
+
+    /// Says when to come back: in so many seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
         self
     }
 
@@ -239,6 +263,9 @@ impl IntoResponse for Problem {
             }
             StatusCode::SERVICE_UNAVAILABLE => set(header::RETRY_AFTER, "1"),
             _ => {}
+        }
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

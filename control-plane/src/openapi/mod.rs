@@ -31,7 +31,10 @@ const ABOUT: &str = "\
 Issues, watches and ends the API keys that Keygate checks inside Envoy.
 
 Every call carries a key of scope `admin` in `X-API-Key`. Unknown fields and unknown query \
-parameters are refused. Errors are problems (RFC 9457) with a stable `code`.";
+parameters are refused. Errors are problems (RFC 9457) with a stable `code`.
+
+A key that has a second factor needs it for every call that changes something: the code that its \
+authenticator shows, or a recovery code, in `X-Keygate-TOTP`.";
 
 #[derive(OpenApi)]
 #[openapi(security(("admin_key" = [])), modifiers(&Scheme))]
@@ -65,6 +68,7 @@ impl Modify for Scheme {
 /// What the calls are grouped by.
 const TAGS: &[(&str, &str)] = &[
     ("keys", "Keys: making, finding, changing and ending them."),
+    ("totp", "The second factor of the key that calls."),
     ("audit", "The audit log."),
     ("operations", "For those who watch the service; no key is needed."),
 ];

@@ -4,13 +4,16 @@ use axum::http::StatusCode;
 use utoipa::{
     ToSchema,
     openapi::{
-        Content, Header, HeaderBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder,
-        path::{Operation, PathItem},
+        Content, Header, HeaderBuilder, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder,
+        path::{Operation, ParameterBuilder, ParameterIn, PathItem},
         schema::{Components, ObjectBuilder, Type},
     },
 };
 
-use crate::http::problem::{Code, MEDIA_TYPE, ProblemBody};
+use crate::{
+    admin::second_factor,
+    http::problem::{Code, MEDIA_TYPE, ProblemBody},
+};
 
 const JSON_BODY: &[StatusCode] = &[
     StatusCode::PAYLOAD_TOO_LARGE,
@@ -32,6 +35,9 @@ pub(super) fn complete(document: &mut OpenApi) {
     components.headers.insert(REQUEST_ID.to_owned(), RefOr::T(request_id()));
     for status in statuses() {
         components.responses.insert(name(status), RefOr::T(any_of(status)));
+    }
+    for operation in document.paths.paths.values_mut().flat_map(changes) {
+        add_second_factor(operation);
     }
     for operation in document.paths.paths.values_mut().flat_map(operations) {
         // An entry of its own says that no key is needed.
@@ -94,7 +100,7 @@ fn any_of(status: StatusCode) -> Response {
             "How to show a credential.",
             ObjectBuilder::new().schema_type(Type::String),
         ),
-        StatusCode::SERVICE_UNAVAILABLE => header(
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => header(
             &mut response,
             "Retry-After",
             "Seconds to wait.",
@@ -132,7 +138,7 @@ fn name_the_request(response: &mut Response) {
 }
 
 fn add_problems(operation: &mut Operation) {
-    let in_path = |parameter: &RefOr<utoipa::openapi::path::Parameter>| matches!(parameter, RefOr::T(it) if it.parameter_in == utoipa::openapi::path::ParameterIn::Path);
+    let in_path = |parameter: &RefOr<utoipa::openapi::path::Parameter>| matches!(parameter, RefOr::T(it) if it.parameter_in == ParameterIn::Path);
     let mut common = ANY.to_vec();
     if operation.parameters.iter().flatten().any(in_path) {
         common.push(StatusCode::NOT_FOUND);
@@ -144,6 +150,34 @@ fn add_problems(operation: &mut Operation) {
         let reference = RefOr::Ref(Ref::from_response_name(name(status)));
         operation.responses.responses.entry(status.as_u16().to_string()).or_insert(reference);
     }
+}
+
+/// Calls that take a key and no second factor: how one gets a factor.
+const WITHOUT_SECOND_FACTOR: &[&str] = &["enrol_totp", "verify_totp"];
+
+/// The second factor, where it is needed if the key has one.
+fn add_second_factor(operation: &mut Operation) {
+    let too_many = StatusCode::TOO_MANY_REQUESTS;
+    let reference = RefOr::Ref(Ref::from_response_name(name(too_many)));
+    operation.responses.responses.entry(too_many.as_u16().to_string()).or_insert(reference);
+    let id = operation.operation_id.as_deref().unwrap_or_default();
+    if WITHOUT_SECOND_FACTOR.contains(&id) {
+        return;
+    }
+    let parameter = ParameterBuilder::new()
+        .name(second_factor::HEADER)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "The code that the authenticator shows, or a recovery code: needed if the key has a \
+             second factor, and not looked at otherwise.",
+        ))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String).build()));
+    operation.parameters.get_or_insert_default().push(RefOr::T(parameter.build()));
+}
+
+fn changes(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.put, &mut item.post, &mut item.delete, &mut item.patch].into_iter().flatten()
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {

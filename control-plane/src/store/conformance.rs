@@ -7,10 +7,12 @@ mod counts;
 mod credentials;
 mod jobs;
 pub(crate) mod tampering;
+mod totp;
 
 pub(crate) use counts::*;
 pub(crate) use credentials::*;
 pub(crate) use jobs::*;
+pub(crate) use totp::*;
 
 use edge_protocol::{
     Algorithm, ChangeKind, EventKind, KeyEnvironment, KeyLimit, OnOutage, Reach, Scope,
@@ -60,6 +62,12 @@ macro_rules! suite {
             a_job_that_is_done_is_not_run_before_it_is_due_again,
             who_has_lost_a_run_can_neither_keep_nor_end_it,
             what_is_given_back_is_due_at_once,
+            a_factor_waits_until_it_is_confirmed_once,
+            each_code_is_accepted_once_however_many_come_at_once,
+            a_code_that_only_waits_to_be_confirmed_opens_nothing,
+            codes_that_come_at_once_are_counted_before_they_are_looked_at,
+            a_factor_is_taken_away_with_an_entry_if_it_was_in_force,
+            a_secret_is_sealed_anew_only_where_it_is_as_it_was_read,
         );
     };
     (@ $fresh:path: $($name:ident),+ $(,)?) => {

@@ -20,6 +20,8 @@ pub mod postgres;
 mod row;
 mod schema;
 pub mod sqlite;
+pub mod totp;
+mod totp_row;
 mod write_state;
 
 use async_trait::async_trait;
@@ -40,6 +42,7 @@ use credentials::CredentialStore;
 use cursor::KeyCursor;
 use jobs::JobStore;
 use pools::{KeyCounts, PoolState};
+use totp::TotpStore;
 
 /// The database could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -278,6 +281,7 @@ pub trait Store:
     + AuditChain
     + ChangeFeed
     + JobStore
+    + TotpStore
     + SettingsStore
     + 'static
 {
@@ -290,6 +294,7 @@ impl<T> Store for T where
         + AuditChain
         + ChangeFeed
         + JobStore
+        + TotpStore
         + SettingsStore
         + 'static
 {

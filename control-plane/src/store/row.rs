@@ -66,7 +66,10 @@ fn json<T: serde::de::DeserializeOwned>(text: &str, column: &str) -> Result<T, S
     serde_json::from_str(text).map_err(|error| StoreError::Corrupt(format!("{column}: {error}")))
 }
 
-fn optional_time(row: &impl Cells, column: &str) -> Result<Option<Timestamp>, StoreError> {
+pub(super) fn optional_time(
+    row: &impl Cells,
+    column: &str,
+) -> Result<Option<Timestamp>, StoreError> {
     row.optional_integer(column)?.map(|millis| time(millis, column)).transpose()
 }
 

@@ -20,3 +20,5 @@ mod process;
 mod service;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod totp;

@@ -12,6 +12,7 @@ mod jobs;
 mod keys;
 pub mod schema;
 mod settings;
+mod totp;
 
 #[cfg(test)]
 mod tampering_tests;

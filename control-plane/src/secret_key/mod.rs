@@ -4,6 +4,10 @@
 //! the named one as the previous: then the name changes, and each key moves to the new secret key
 //! when it is next verified, since only whoever presents it can say what it is.
 
+mod seal;
+
+pub use seal::{SealError, SealKey};
+
 use edge_protocol::{Deployment, EventKind};
 
 use crate::{
@@ -55,6 +59,8 @@ pub struct Secret {
     pub name: SecretName,
     /// Makes the digests that keys are looked up by.
     pub lookup: DigestKey,
+    /// Seals what must be readable again.
+    pub seal: SealKey,
 }
 
 impl Secret {
@@ -62,7 +68,7 @@ impl Secret {
     #[must_use]
     pub fn new(key: &SecretKey) -> Self {
         let lookup = DigestKey::new(key.expose());
-        Self { name: lookup.name(), lookup }
+        Self { name: lookup.name(), seal: SealKey::derive(&lookup), lookup }
     }
 }
 
@@ -73,6 +79,17 @@ pub struct Secrets {
     pub current: Secret,
     /// What was made with this one is still recognised.
     pub previous: Option<Secret>,
+}
+
+impl Secrets {
+    /// The secret key of that name, if it is one of the two.
+    #[must_use]
+    pub fn named(&self, name: &SecretName) -> Option<&Secret> {
+        [Some(&self.current), self.previous.as_ref()]
+            .into_iter()
+            .flatten()
+            .find(|secret| secret.name == *name)
+    }
 }
 
 /// The secret keys: the configured ones, or outside production one that is drawn once and kept in
