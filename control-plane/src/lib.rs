@@ -10,6 +10,7 @@
 //! | [`keys`] | issuing, verifying, revoking; hashing |
 //! | [`totp`] | the second factor of admin keys |
 //! | [`audit`] | the audit log's entries |
+//! | [`backup`] | copies of the database, and what is made from them |
 //! | [`store`] | what is durable: traits, and `SQLite` behind them |
 //! | [`config`] | settings, where they come from, which are refused |
 //! | [`openapi`] | the admin API's description |
@@ -21,6 +22,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;

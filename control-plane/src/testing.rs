@@ -71,6 +71,15 @@ impl Database {
         self.clone()
     }
 
+    /// Another database in its place.
+    pub(crate) fn replaced_by(&self, url: DatabaseUrl) -> Self {
+        let path = match &url {
+            DatabaseUrl::Sqlite(path) => path.clone(),
+            DatabaseUrl::Postgres(_) => PathBuf::new(),
+        };
+        Self { url, path, ..self.clone() }
+    }
+
     pub(crate) async fn open(&self) -> Arc<dyn Store> {
         store::open(&self.url).await.expect("a store")
     }

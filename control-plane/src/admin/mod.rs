@@ -14,7 +14,7 @@ pub(crate) mod second_factor;
 pub mod totp;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use axum::{
     Extension, Router,

@@ -14,7 +14,7 @@ use crate::{
 
 const LIST: &str = "/api/v1/admin/api-keys/";
 
-pub(super) fn call(method: &str, path: &str, key: &str, body: Option<&str>) -> Request<Body> {
+pub(crate) fn call(method: &str, path: &str, key: &str, body: Option<&str>) -> Request<Body> {
     let mut request = Request::builder().method(method).uri(path).header("x-api-key", key);
     if body.is_some() {
         request = request.header("content-type", "application/json");

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod audit;
+mod backup;
 mod doctor;
 mod duration;
 mod healthcheck;
@@ -16,6 +17,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use std::{process::ExitCode, time::Duration};
 
 use crate::{
+    backup::BackupError,
     config::{self, Config, ConfigError, Flags, Settings},
     lifecycle, metrics, openapi,
     secret_key::SecretKeyFault,
@@ -72,6 +74,10 @@ enum Command {
     /// Read the audit log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Copy the database into one file, while the service runs
+    Backup(backup::BackupArguments),
+    /// Put the database in place that a backup holds, while no service runs
+    Restore(backup::RestoreArguments),
     /// Print the description of the admin API, OpenAPI 3.1
     Openapi,
     /// Print a table of all metrics, Markdown
@@ -127,9 +133,12 @@ fn code(error: &anyhow::Error) -> u8 {
         || error.is::<ConfigError>()
         || error.is::<BadArgument>()
         || error.is::<logging::BadFilter>()
+        || error.downcast_ref::<BackupError>().is_some_and(BackupError::is_usage)
     {
         USAGE
-    } else if error.is::<NoSuchKey>() {
+    } else if error.is::<NoSuchKey>()
+        || matches!(error.downcast_ref(), Some(BackupError::Missing(_)))
+    {
         NOT_FOUND
     } else {
         FAILED
@@ -176,6 +185,8 @@ async fn dispatch(command: Command, settings: &Settings) -> anyhow::Result<()> {
         Command::Keys(command) => keys::run(command, settings).await,
         Command::Totp(command) => totp::run(command, settings).await,
         Command::Audit(command) => audit::run(command, settings).await,
+        Command::Backup(arguments) => backup::backup(arguments, settings).await,
+        Command::Restore(arguments) => backup::restore(arguments, settings).await,
         Command::Openapi => Ok(output::answer(&openapi::text()?)?),
         Command::Metrics => Ok(output::answer(&metrics::page())?),
         Command::Healthcheck => healthcheck::run(settings).await,

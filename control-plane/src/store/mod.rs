@@ -6,6 +6,7 @@
 
 pub mod audit_chain;
 mod audit_row;
+pub mod backup;
 #[cfg(test)]
 pub mod conformance;
 pub mod credentials;
@@ -38,6 +39,7 @@ use crate::{
     metrics,
 };
 use audit_chain::AuditChain;
+use backup::BackupStore;
 use credentials::CredentialStore;
 use cursor::KeyCursor;
 use jobs::JobStore;
@@ -283,6 +285,7 @@ pub trait Store:
     + JobStore
     + TotpStore
     + SettingsStore
+    + BackupStore
     + 'static
 {
 }
@@ -296,6 +299,7 @@ impl<T> Store for T where
         + JobStore
         + TotpStore
         + SettingsStore
+        + BackupStore
         + 'static
 {
 }

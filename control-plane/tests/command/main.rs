@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod audit_chain;
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod doctor;

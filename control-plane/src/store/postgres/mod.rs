@@ -7,6 +7,7 @@
 //! come by there too.
 
 mod audit;
+pub mod backup;
 mod chain;
 mod credentials;
 mod feed;

@@ -5,6 +5,7 @@
 //! overtaken. Reads have connections of their own and, with the write-ahead log, wait for nobody.
 
 mod audit;
+pub mod backup;
 mod chain;
 mod credentials;
 mod feed;
