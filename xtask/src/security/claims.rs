@@ -27,7 +27,8 @@ pub(super) struct Topic {
 #[serde(deny_unknown_fields)]
 pub(super) struct Claim {
     /// What is claimed, in a sentence.
-    pub(super) claim: String,
+    #[serde(rename = "claim")]
+    pub(super) text: String,
     /// Which requirements of public standards it answers.
     #[serde(default)]
     pub(super) standards: Vec<String>,
@@ -66,7 +67,7 @@ mod tests {
         let claims = Claims::read().unwrap();
         assert!(claims.all().count() >= 25);
         assert!(claims.all().all(|claim| !claim.tests.is_empty()));
-        let different: BTreeSet<_> = claims.all().map(|claim| &claim.claim).collect();
+        let different: BTreeSet<_> = claims.all().map(|claim| &claim.text).collect();
         assert_eq!(different.len(), claims.all().count());
     }
 }

@@ -58,8 +58,8 @@ impl Recorder {
     }
 
     fn keep(&self) -> Result<()> {
-        let text: String = self.lines.iter().map(|line| format!("{line}\n")).collect();
-        fs::write(&self.file, text).with_context(|| format!("cannot write {}", self.file.display()))
+        fs::write(&self.file, self.lines.join("\n"))
+            .with_context(|| format!("cannot write {}", self.file.display()))
     }
 }
 

@@ -39,7 +39,7 @@ fn write_claim(page: &mut String, claim: &Claim, sources: &Sources, outcomes: Op
         some => format!(" *({})*", some.join(", ")),
     };
     let held = outcomes.map_or("", |it| if is_held(claim, it) { "**held** " } else { "**OPEN** " });
-    let _ = writeln!(page, "- {held}{}{standards}", claim.claim);
+    let _ = writeln!(page, "- {held}{}{standards}", claim.text);
     for test in &claim.tests {
         let file = sources.place(test).unwrap_or("nowhere");
         let outcome = outcomes.map_or("", |it| word(it.of(test)));
@@ -67,7 +67,7 @@ pub(super) fn not_held(claims: &Claims, outcomes: &Outcomes) -> Vec<String> {
         let not_passed = claim.tests.iter().filter(|it| outcomes.of(it) != Some(Outcome::Passed));
         let tests: Vec<_> =
             not_passed.map(|test| format!("{test}{}", word(outcomes.of(test)))).collect();
-        format!("- {} ({})", claim.claim, tests.join(", "))
+        format!("- {} ({})", claim.text, tests.join(", "))
     })
     .collect()
 }
