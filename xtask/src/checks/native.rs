@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::security::Recorder;
-use crate::servers::postgres::{PostgresOptions, PostgresServer, SHARED};
+use crate::servers::postgres::{self, PostgresOptions, PostgresServer, SHARED};
 use crate::{process, workspace};
 
 /// The end-to-end tests are a step of their own, and the filter has no tests outside Envoy.
@@ -16,7 +16,10 @@ pub(super) fn run() -> Result<()> {
     tests.arg("--workspace").args(OTHERS);
     let mut recorder = Recorder::start("native")?;
     if !has_nextest() {
-        return recorder.run(tests);
+        let done = recorder.run(tests);
+        // The server that tests of a process share ends with it, and leaves its folder.
+        postgres::sweep();
+        return done;
     }
     // Each test is a process of its own there, and would start a server of its own.
     let server = PostgresServer::start(PostgresOptions::default())?;

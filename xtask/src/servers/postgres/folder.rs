@@ -24,10 +24,8 @@ impl DataFolder {
     /// Makes one where the server's user can get at it.
     pub(super) fn make() -> Result<Self> {
         let place = std::env::temp_dir();
-        // Two at once must not take each other's new folder, not locked yet, for one left behind.
-        let turn = File::create(place.join(format!("{PREFIX}lock")))?;
-        turn.lock()?;
-        sweep(&place);
+        let _turn = turn(&place)?;
+        sweep_in(&place);
         let mut random = [0; 8];
         getrandom::fill(&mut random)?;
         let path = place.join(format!("{PREFIX}{}", hex::encode(random)));
@@ -66,8 +64,24 @@ impl Drop for DataFolder {
     }
 }
 
+/// Removes what was left behind by owners that were killed, or that never let go of a server.
+pub fn sweep() {
+    let place = std::env::temp_dir();
+    if let Ok(_turn) = turn(&place) {
+        sweep_in(&place);
+    }
+}
+
+/// Keeps others from making or removing folders. Two at once must not take each other's new folder,
+/// not locked yet, for one left behind.
+fn turn(place: &Path) -> Result<File> {
+    let turn = File::create(place.join(format!("{PREFIX}lock")))?;
+    turn.lock()?;
+    Ok(turn)
+}
+
 /// Removes what nobody uses any more. What cannot be removed is another user's.
-fn sweep(place: &Path) {
+fn sweep_in(place: &Path) {
     let entries = fs::read_dir(place).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();

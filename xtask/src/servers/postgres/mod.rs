@@ -5,6 +5,7 @@ mod program;
 mod server;
 mod shared;
 
+pub use folder::sweep;
 pub use server::{PostgresOptions, PostgresServer};
 pub use shared::{SHARED, shared_url};
 
