@@ -190,13 +190,6 @@ fn database(settings: &Settings) -> Result<DatabaseUrl, ConfigError> {
     let url = url.as_ref().map_or(DEFAULT_DATABASE, ExposeSecret::expose_secret);
     match url.parse()? {
         DatabaseUrl::Postgres(config) => {
-            if config.is_exposed() && settings.environment == Deployment::Production {
-                tracing::warn!(
-                    database = %config,
-                    "what goes to the database can be read or changed on the way: add \
-                     ?sslmode=verify-full to the URL"
-                );
-            }
             Ok(DatabaseUrl::Postgres(Box::new(config.with_pool(settings)?)))
         }
         file @ DatabaseUrl::Sqlite(_) => Ok(file),

@@ -1,5 +1,6 @@
 //! Putting the service together, and starting its tasks.
 
+use edge_protocol::Deployment;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,7 @@ use super::{
 use crate::{
     admin,
     clock::SystemClock,
-    config::{Config, ServeConfig, Settings},
+    config::{Config, DatabaseUrl, ServeConfig, Settings},
     edge,
     jobs::{self, Jobs},
     keys::pool::HashPool,
@@ -39,6 +40,7 @@ pub(super) async fn start(
         let done = store::migrate(&config.database).await?;
         tracing::info!(database = %config.database, migrations = done, "the database is up to date");
     }
+    report_database_access(&config);
     let store = store::open(&config.database).await?;
 
     let stop = CancellationToken::new();
@@ -102,6 +104,20 @@ pub(super) async fn start(
         #[cfg(test)]
         admin: admin_address,
     })
+}
+
+/// Says what lets others listen in between here and the database.
+fn report_database_access(config: &Config) {
+    if let DatabaseUrl::Postgres(database) = &config.database
+        && database.is_exposed()
+        && config.environment == Deployment::Production
+    {
+        tracing::warn!(
+            %database,
+            "what goes to the database can be read or changed on the way: add \
+             sslmode=verify-full to KEYGATE_DATABASE_URL (docs/storage.md)"
+        );
+    }
 }
 
 /// Starts what writes. It is told to end when nobody reports any more.
