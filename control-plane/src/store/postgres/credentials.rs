@@ -83,7 +83,7 @@ impl CredentialStore for PostgresStore {
         .bind(SECRET_NAME)
         .execute(&self.pool)
         .await;
-        Ok(self.writes.noted(written.map_err(StoreError::from))?.rows_affected() == 1)
+        Ok(self.writes.settled(written.map(|done| done.rows_affected()))? == 1)
     }
 
     async fn replace_hash(
@@ -104,7 +104,7 @@ impl CredentialStore for PostgresStore {
         .bind(old.digest.as_slice())
         .execute(&self.pool)
         .await;
-        Ok(self.writes.noted(written.map_err(StoreError::from))?.rows_affected() == 1)
+        Ok(self.writes.settled(written.map(|done| done.rows_affected()))? == 1)
     }
 
     async fn secret_use(&self, now: Timestamp) -> Result<Vec<SecretUse>, StoreError> {

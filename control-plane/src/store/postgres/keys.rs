@@ -231,7 +231,7 @@ impl KeyStore for PostgresStore {
         .bind(times)
         .execute(&self.pool)
         .await;
-        self.writes.noted(written.map(drop).map_err(StoreError::from))
+        self.writes.settled(written.map(|done| done.rows_affected())).map(drop)
     }
 }
 

@@ -86,7 +86,7 @@ impl CredentialStore for SqliteStore {
         .bind(&secret)
         .execute(&self.writer)
         .await;
-        Ok(self.writes.noted(written.map_err(StoreError::from))?.rows_affected() == 1)
+        Ok(self.writes.settled(written.map(|done| done.rows_affected()))? == 1)
     }
 
     async fn replace_hash(
@@ -107,7 +107,7 @@ impl CredentialStore for SqliteStore {
         .bind(old.digest.as_slice())
         .execute(&self.writer)
         .await;
-        Ok(self.writes.noted(written.map_err(StoreError::from))?.rows_affected() == 1)
+        Ok(self.writes.settled(written.map(|done| done.rows_affected()))? == 1)
     }
 
     async fn secret_use(&self, now: Timestamp) -> Result<Vec<SecretUse>, StoreError> {

@@ -12,7 +12,8 @@ use crate::store::{
 #[async_trait]
 impl JobStore for SqliteStore {
     async fn claim_job(&self, claim: &Claim<'_>) -> Result<Option<JobRun>, StoreError> {
-        // No row comes back when the job is not due, or is held.
+        // No row comes back when the job is not due, or is held. Every control plane asks all the
+        // time: a failure of that is none of a write that somebody has asked for.
         let claimed = sqlx::query_scalar(
             "INSERT INTO jobs AS known (name, holder, fence, held_until_ms, due_at_ms)
              VALUES (?1, ?2, 1, ?4, ?3)
@@ -27,9 +28,8 @@ impl JobStore for SqliteStore {
         .bind(claim.now.as_millisecond())
         .bind(claim.until.as_millisecond())
         .fetch_optional(&self.writer)
-        .await;
-        let fence = self.writes.noted(claimed.map_err(StoreError::from))?;
-        Ok(fence.map(|fence| JobRun { fence }))
+        .await?;
+        Ok(claimed.map(|fence| JobRun { fence }))
     }
 
     async fn prolong_job(
@@ -46,7 +46,7 @@ impl JobStore for SqliteStore {
         .bind(until.as_millisecond())
         .execute(&self.writer)
         .await;
-        Ok(self.writes.noted(prolonged.map_err(StoreError::from))?.rows_affected() == 1)
+        Ok(self.writes.settled(prolonged.map(|done| done.rows_affected()))? == 1)
     }
 
     async fn end_job(
@@ -67,7 +67,7 @@ impl JobStore for SqliteStore {
         .bind(succeeded.map(Timestamp::as_millisecond))
         .execute(&self.writer)
         .await;
-        self.writes.noted(ended.map(drop).map_err(StoreError::from))
+        self.writes.settled(ended.map(|done| done.rows_affected())).map(drop)
     }
 
     async fn give_jobs_back(&self, holder: &str, now: Timestamp) -> Result<(), StoreError> {
@@ -79,7 +79,7 @@ impl JobStore for SqliteStore {
         .bind(now.as_millisecond())
         .execute(&self.writer)
         .await;
-        self.writes.noted(given.map(drop).map_err(StoreError::from))
+        self.writes.settled(given.map(|done| done.rows_affected())).map(drop)
     }
 
     async fn job_last_success(&self, job: &str) -> Result<Option<Timestamp>, StoreError> {

@@ -219,7 +219,7 @@ impl KeyStore for SqliteStore {
         .bind(to_json(&used)?)
         .execute(&self.writer)
         .await;
-        self.writes.noted(written.map(drop).map_err(StoreError::from))
+        self.writes.settled(written.map(|done| done.rows_affected())).map(drop)
     }
 }
 
