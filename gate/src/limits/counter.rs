@@ -2,6 +2,7 @@
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
+use std::ops::ControlFlow;
 
 use super::bucket::{Bucket, Tag};
 use super::slots::{Family, MAX_SLOT_BYTES, SharedSlots, SlotName, Version};
@@ -91,21 +92,16 @@ impl Counters {
         now: Now,
     ) -> Outcome {
         let place = self.place(rule, window, subject, now);
-        let mut bytes = [0; MAX_SLOT_BYTES];
-        for _ in 0..MAX_LOST_RACES {
-            let (mut bucket, version) = load(slots, &place, &mut bytes);
+        let outcome = swap(slots, &place, |bucket| {
             let (used, ends) = bucket.count(place.tag, place.ends, window.seconds);
             if used >= window.requests {
-                return Outcome { verdict: Verdict::Over, remaining: 0, ends };
+                return ControlFlow::Break(Outcome { verdict: Verdict::Over, remaining: 0, ends });
             }
             bucket.set(place.tag, ends, used + 1);
-            let len = bucket.write(&mut bytes);
-            if slots.store(&place.slot, bytes.get(..len).unwrap_or_default(), version) {
-                let remaining = window.requests - used - 1;
-                return Outcome { verdict: Verdict::Within, remaining, ends };
-            }
-        }
-        Outcome { verdict: Verdict::Unknown, remaining: 0, ends: place.ends }
+            let remaining = window.requests - used - 1;
+            ControlFlow::Continue(Outcome { verdict: Verdict::Within, remaining, ends })
+        });
+        outcome.unwrap_or(Outcome { verdict: Verdict::Unknown, remaining: 0, ends: place.ends })
     }
 
     /// How a limit stands, counting nothing.
@@ -129,16 +125,11 @@ impl Counters {
     /// promise: where there is no room, or too much of a rush, it is forgotten.
     pub(crate) fn remember_key(&self, slots: &mut impl SharedSlots, key: &[u8], now: Now) {
         let place = self.place(REAL_KEY, REMEMBERED, self.text(key), now);
-        let mut bytes = [0; MAX_SLOT_BYTES];
-        for _ in 0..MAX_LOST_RACES {
-            let (mut bucket, version) = load(slots, &place, &mut bytes);
+        swap(slots, &place, |bucket| {
             let ends = place.now.saturating_add(REMEMBERED.seconds);
             bucket.set(place.tag, ends, 1);
-            let len = bucket.write(&mut bytes);
-            if slots.store(&place.slot, bytes.get(..len).unwrap_or_default(), version) {
-                return;
-            }
-        }
+            ControlFlow::<()>::Continue(())
+        });
     }
 
     /// Whether any worker has known this for the text of a real key.
@@ -174,6 +165,28 @@ impl Counters {
             now,
         }
     }
+}
+
+/// Has a slot changed by compare-and-swap, or left alone when `change` breaks off. It is tried
+/// again when another worker was faster; `None`: others were, every time.
+fn swap<T>(
+    slots: &mut impl SharedSlots,
+    place: &Place,
+    mut change: impl FnMut(&mut Bucket) -> ControlFlow<T, T>,
+) -> Option<T> {
+    let mut bytes = [0; MAX_SLOT_BYTES];
+    for _ in 0..MAX_LOST_RACES {
+        let (mut bucket, version) = load(slots, place, &mut bytes);
+        let changed = match change(&mut bucket) {
+            ControlFlow::Break(left_alone) => return Some(left_alone),
+            ControlFlow::Continue(changed) => changed,
+        };
+        let len = bucket.write(&mut bytes);
+        if slots.store(&place.slot, bytes.get(..len).unwrap_or_default(), version) {
+            return Some(changed);
+        }
+    }
+    None
 }
 
 fn load(
