@@ -11,6 +11,7 @@
 //! | [`totp`] | the second factor of admin keys |
 //! | [`audit`] | the audit log's entries |
 //! | [`backup`] | copies of the database, and what is made from them |
+//! | [`usage`] | how often keys are used |
 //! | [`store`] | what is durable: traits, and `SQLite` behind them |
 //! | [`config`] | settings, where they come from, which are refused |
 //! | [`openapi`] | the admin API's description |
@@ -42,6 +43,7 @@ pub mod secret_key;
 pub mod service;
 pub mod store;
 pub mod totp;
+pub mod usage;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -24,6 +24,7 @@ use crate::{
     secret_key::{self, SecretKeyFault},
     store::{Store, StoreError},
     totp::{SecondFactor, TotpError},
+    usage,
 };
 
 /// Why the service cannot be put together.
@@ -124,6 +125,8 @@ pub struct Service {
     pub audit_keeper: Keeper,
     /// Who follows the change feed.
     pub followers: Followers,
+    /// Drops usage that is older than it is kept.
+    pub usage_keeper: usage::keeper::Keeper,
     /// Notes uses of keys.
     pub last_used: LastUsed,
     /// What filters have to show.
@@ -193,6 +196,11 @@ impl Service {
                 config.audit.clone(),
             ),
             followers: Followers::default(),
+            usage_keeper: usage::keeper::Keeper::new(
+                Arc::clone(&store),
+                Arc::clone(&clock),
+                config.usage.retention_days,
+            ),
             last_used: LastUsed::default(),
             edge_token: EdgeToken::new(edge_token),
             store,

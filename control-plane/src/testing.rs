@@ -23,7 +23,7 @@ use crate::{
     admin,
     audit::Actor,
     clock::testing::ManualClock,
-    config::{AuditConfig, Config, DatabaseUrl, SecretKey, TestKeys},
+    config::{AuditConfig, Config, DatabaseUrl, SecretKey, TestKeys, UsageConfig},
     edge,
     http::Peer,
     keys::{Key, hashing::Iterations, issue::IssuedKey, new_key::NewKeyRequest},
@@ -139,6 +139,7 @@ pub(crate) fn config(database: &Database, environment: Deployment) -> Config {
         iterations: Iterations::default(),
         audit: AuditConfig::default(),
         require_totp: false,
+        usage: UsageConfig::default(),
         policy: key_policy::Policy::default(),
     }
 }

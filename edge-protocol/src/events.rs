@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use crate::UnknownName;
+use crate::{UnknownName, UsageCount};
 
 macro_rules! event_kinds {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
@@ -51,6 +51,8 @@ event_kinds! {
     RateLimited = "RATE_LIMITED",
     /// Events were lost for want of room; the details say how many.
     EventsDropped = "EVENTS_DROPPED",
+    /// Uses of keys went uncounted for want of room; the details say how many.
+    UsageDropped = "USAGE_DROPPED",
     /// An administrator made a key.
     KeyCreated = "KEY_CREATED",
     /// An administrator changed a key.
@@ -133,8 +135,8 @@ pub struct Event {
     pub shadow: bool,
 }
 
-/// Events on their way. A batch is sent again, unchanged, until it is acknowledged, and stored
-/// once: (`source`, `batch`) names it.
+/// Events and usage on their way. A batch is sent again, unchanged, until it is acknowledged, and
+/// stored once, as a whole: (`source`, `batch`) names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventBatch {
     /// The sender's name for its own life: 32 random hex digits.
@@ -143,6 +145,9 @@ pub struct EventBatch {
     pub batch: u64,
     /// The events, oldest first.
     pub events: Vec<Event>,
+    /// How often keys were used since the batch before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub usage: Vec<UsageCount>,
 }
 
 /// The batch is safe in the database.

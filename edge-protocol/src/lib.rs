@@ -16,6 +16,7 @@ mod changes;
 mod deployment;
 mod events;
 mod record;
+mod usage;
 mod verify;
 
 pub use changes::{Change, ChangeKind, ChangesAnswer, ChangesQuery, Position};
@@ -24,6 +25,7 @@ pub use events::{Event, EventAck, EventBatch, EventKind};
 pub use record::{
     Algorithm, KeyEnvironment, KeyLimit, KeyRecord, OnOutage, Reach, Scope, UnknownName,
 };
+pub use usage::{UsageCount, UsageMethod, UsageOutcome};
 pub use verify::{Verdict, VerifyAnswer, VerifyRequest};
 
 /// Header by which an answer of the control plane is told from a proxy's own; its value is
@@ -35,5 +37,5 @@ pub const STAMP: &str = "1";
 pub const VERIFY_PATH: &str = "/edge/v1/verify";
 /// Where a filter follows what has changed about keys.
 pub const CHANGES_PATH: &str = "/edge/v1/changes";
-/// Where a filter delivers audit events.
+/// Where a filter delivers audit events and usage.
 pub const EVENTS_PATH: &str = "/edge/v1/events";

@@ -1,8 +1,8 @@
 //! What goes over the wire is what was meant, and a newer side may add to it.
 
 use edge_protocol::{
-    ChangesAnswer, Deployment, Event, EventKind, KeyEnvironment, KeyRecord, Scope, Verdict,
-    VerifyAnswer, VerifyRequest,
+    ChangesAnswer, Deployment, Event, EventBatch, EventKind, KeyEnvironment, KeyRecord, Scope,
+    UsageMethod, UsageOutcome, Verdict, VerifyAnswer, VerifyRequest,
 };
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -25,6 +25,18 @@ fn every_name_is_read_as_it_is_written() {
         let deployment: Deployment = name.parse().unwrap();
         assert_eq!(deployment.as_str(), name);
         assert_eq!(deployment.allows_test_keys(), name != "production");
+    }
+    for method in UsageMethod::ALL {
+        assert_eq!(method.as_str().parse(), Ok(*method));
+        assert_eq!(serde_json::to_value(method).unwrap(), method.as_str());
+        assert_eq!(UsageMethod::of(method.as_str().as_bytes()), *method);
+    }
+    for made_up in [&b"get"[..], b"BREW", b"", b"\xff"] {
+        assert_eq!(UsageMethod::of(made_up), UsageMethod::Other);
+    }
+    for outcome in UsageOutcome::ALL {
+        assert_eq!(outcome.as_str().parse(), Ok(*outcome));
+        assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.as_str());
     }
     assert!("Production".parse::<Deployment>().is_err());
     assert!("root".parse::<Scope>().is_err());
@@ -53,6 +65,15 @@ fn fields_of_a_newer_side_are_ignored() {
     assert_eq!(unknown.verdict, Verdict::Unknown);
     let changes = r#"{"position":{"epoch":"ab","sequence":1},"reset":true,"changes":[]}"#;
     assert!(serde_json::from_str::<ChangesAnswer>(changes).unwrap().reset);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn a_batch_of_an_older_filter_has_no_usage() {
+    let batch: EventBatch =
+        serde_json::from_str(r#"{"source":"ab","batch":1,"events":[]}"#).unwrap();
+    assert_eq!(batch.usage, []);
+    let wire = serde_json::to_string(&batch).unwrap();
+    assert!(!wire.contains("usage"), "{wire}");
 }
 
 #[wasm_bindgen_test(unsupported = test)]

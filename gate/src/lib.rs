@@ -11,6 +11,7 @@ mod address;
 mod audit;
 mod cache;
 pub mod config;
+mod delivery;
 mod engine;
 mod feed;
 mod flights;
@@ -22,6 +23,7 @@ mod request;
 mod routes;
 mod tally;
 mod unknown;
+mod usage;
 
 pub use address::ClientAddress;
 pub use cache::{EntryIndex, Identity};

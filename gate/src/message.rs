@@ -13,7 +13,7 @@ pub enum Call {
     Verify(FlightId),
     /// A poll of the change feed.
     Changes,
-    /// Audit events.
+    /// Audit events and usage.
     Events,
 }
 

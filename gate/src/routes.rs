@@ -1,6 +1,6 @@
 //! What the configuration says about a request's method and path.
 
-use edge_protocol::Scope;
+use edge_protocol::{Scope, UsageMethod};
 
 use crate::config::{Config, RouteMatch};
 
@@ -13,6 +13,8 @@ pub(crate) struct Plan {
     pub(crate) needed: Scope,
     /// One bit for each limit of the configuration that counts this request.
     pub(crate) limits: u64,
+    /// The method, as usage counts it.
+    pub(crate) method: UsageMethod,
 }
 
 /// The path could mean one thing here and another thing upstream.
@@ -36,7 +38,7 @@ impl Plan {
             }
         }
         let public = config.public.iter().any(|route| route.matches(method, path));
-        Ok(Self { public, needed, limits })
+        Ok(Self { public, needed, limits, method: UsageMethod::of(method) })
     }
 }
 

@@ -58,6 +58,8 @@ counters! {
     FeedChange = "keygate.feed.changes",
     /// Events for which there was no room.
     EventDropped = "keygate.events.dropped",
+    /// Uses of keys for which there was no room.
+    UsageDropped = "keygate.usage.dropped",
     /// Limits whose count could not be had.
     LimitUnknown = "keygate.limits.unknown",
 }

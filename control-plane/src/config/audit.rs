@@ -41,7 +41,7 @@ fn minutes(minutes: u32) -> Duration {
     Duration::from_secs(u64::from(minutes) * 60)
 }
 
-fn within(
+pub(super) fn within(
     setting: &'static str,
     asked: Option<u32>,
     or: u32,

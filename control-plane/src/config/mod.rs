@@ -8,6 +8,7 @@ mod secret_key;
 mod settings;
 mod sources;
 mod tls;
+mod usage;
 
 pub use audit::AuditConfig;
 pub use database_url::DatabaseUrl;
@@ -16,6 +17,7 @@ pub use secret_key::{SecretKey, SecretKeyError};
 pub use settings::{LogFormat, Settings};
 pub use sources::{Flags, WITHOUT_FLAG, load};
 pub use tls::{NamedFile, TlsFiles};
+pub use usage::UsageConfig;
 
 use edge_protocol::Deployment;
 use key_policy::{Policy, Prefix};
@@ -64,6 +66,8 @@ pub struct Config {
     pub audit: AuditConfig,
     /// Whether a change by the admin API needs a second factor.
     pub require_totp: bool,
+    /// How long usage is kept.
+    pub usage: UsageConfig,
     /// What keys are like.
     pub policy: Policy,
 }
@@ -98,6 +102,7 @@ impl Config {
             iterations: iterations(settings)?,
             audit: AuditConfig::new(settings)?,
             require_totp: settings.require_totp,
+            usage: UsageConfig::new(settings)?,
             policy: Policy { prefix, ..Policy::default() },
         })
     }

@@ -80,6 +80,9 @@ pub struct Settings {
     /// Whether admin keys need a second factor to change something.
     #[serde(default, deserialize_with = "plain_switch")]
     pub require_totp: bool,
+    /// How many days usage is kept; 400 unless set.
+    #[serde(default, deserialize_with = "number")]
+    pub usage_retention_days: Option<u32>,
     /// What filters show.
     #[serde(default)]
     pub edge_token: Option<SecretText>,

@@ -31,6 +31,7 @@ pub(super) const NAMES: &[&str] = &[
     "audit_checkpoint_minutes",
     "audit_retention_days",
     "require_totp",
+    "usage_retention_days",
     "edge_token",
     "edge_token_file",
     "tls_cert_file",
@@ -63,6 +64,7 @@ Settings without a flag, as variables or, in lower case and without the prefix, 
   KEYGATE_AUDIT_TRUSTED_KEYS        Public keys that signed it before, separated by commas
   KEYGATE_AUDIT_CHECKPOINT_MINUTES  Longest time without a signature [default: 5]
   KEYGATE_AUDIT_RETENTION_DAYS      How long audit entries are kept [default: 90]
+  KEYGATE_USAGE_RETENTION_DAYS      How long usage is kept [default: 400]
   KEYGATE_REDIS_URL                 Refused: this version has no use for Redis";
 
 /// Settings on the command line. Secrets are none of them: everyone on the machine can read a

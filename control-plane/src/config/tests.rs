@@ -360,6 +360,16 @@ fn production_takes_no_cheaper_hash_than_the_standard_one() {
     );
 }
 
+#[test]
+fn usage_is_kept_as_many_days_as_are_set() {
+    const SETTING: &str = "KEYGATE_USAGE_RETENTION_DAYS";
+    let days = |value: &str| config(&[(SETTING, value)]).map(|config| config.usage.retention_days);
+    assert_eq!((days("").expect("good"), days("31").expect("good")), (400, 31));
+    for bad in ["0", "36501"] {
+        assert!(refused(days(bad)).contains(SETTING), "{bad}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_value_of_any_variable_makes_it_panic(name in 0..NAMES.len(), value in ".{0,60}") {

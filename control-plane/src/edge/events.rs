@@ -1,4 +1,4 @@
-//! `POST /edge/v1/events`: audit events of filters, each batch stored once.
+//! `POST /edge/v1/events`: audit events and usage of filters, each batch stored once.
 
 use axum::{
     Json,
@@ -7,11 +7,16 @@ use axum::{
 };
 use edge_protocol::{Event, EventAck, EventBatch, EventKind};
 use key_policy::KeyId;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{fault::Fault, verify::unreadable};
 use crate::{
-    audit::AuditEntry, http::wording::without_input, metrics, service::Service, store::BatchOutcome,
+    audit::AuditEntry,
+    http::wording::without_input,
+    metrics,
+    service::Service,
+    store::{BatchOutcome, FilterBatch},
+    usage::{Uses, ingest},
 };
 
 const SOURCE_CHARS: usize = 32;
@@ -27,21 +32,35 @@ pub(super) async fn handler(
         .map_err(|error| Fault::Malformed(without_input(&error.to_string())))?;
     check(&batch).map_err(Fault::Invalid)?;
 
-    let EventBatch { source, batch, events } = batch;
-    let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
-    let entries: Vec<_> =
-        events.into_iter().map(|event| AuditEntry { event, actor: None }).collect();
-    let outcome = service.store.append_batch(&source, batch, service.clock.now(), &entries).await?;
-    let label = match outcome {
+    let now = service.clock.now();
+    let usage = ingest::gather(&batch.usage, service.usage_keeper.kept_since(), now)
+        .map_err(|error| Fault::Invalid(error.to_string()))?;
+    let EventBatch { source, batch, events, .. } = batch;
+    let entries = events.into_iter().map(|event| AuditEntry { event, actor: None }).collect();
+    let batch = FilterBatch { source, batch, at: now, entries, usage };
+    let label = match service.store.append_batch(&batch).await? {
         BatchOutcome::Stored => {
-            ::metrics::counter!(metrics::EVENTS_INGESTED).increment(count);
-            metrics::decisions::count_reported(entries.iter().map(|entry| &entry.event));
+            ingest::note_uses(&batch.usage, &service.last_used);
+            measure(&batch);
             "stored"
         }
         BatchOutcome::Repeated => "repeated",
     };
     ::metrics::counter!(metrics::EVENT_BATCHES, "outcome" => label).increment(1);
-    Ok(Json(EventAck { batch }))
+    Ok(Json(EventAck { batch: batch.batch }))
+}
+
+fn measure(batch: &FilterBatch) {
+    let events = u64::try_from(batch.entries.len()).unwrap_or(u64::MAX);
+    ::metrics::counter!(metrics::EVENTS_INGESTED).increment(events);
+    metrics::decisions::count_reported(batch.entries.iter().map(|entry| &entry.event));
+    for Uses { of, count } in &batch.usage {
+        ::metrics::counter!(metrics::USAGE, "outcome" => of.outcome.as_str()).increment(*count);
+    }
+    if !batch.usage.is_empty() {
+        let age = Duration::from_millis(ingest::age_ms(&batch.usage, batch.at));
+        ::metrics::gauge!(metrics::USAGE_AGE).set(age.as_secs_f64());
+    }
 }
 
 fn is_hex(text: &str, digits: usize) -> bool {
@@ -62,7 +81,8 @@ fn is_of_filters(kind: EventKind) -> bool {
         | EventKind::IpDenied
         | EventKind::ScopeDenied
         | EventKind::RateLimited
-        | EventKind::EventsDropped => true,
+        | EventKind::EventsDropped
+        | EventKind::UsageDropped => true,
         EventKind::KeyCreated
         | EventKind::KeyUpdated
         | EventKind::KeyRotated

@@ -5,8 +5,8 @@ use axum::{
     http::{Request, StatusCode},
 };
 use edge_protocol::{
-    ChangeKind, ChangesAnswer, Event, EventBatch, EventKind, KeyEnvironment, Position, Verdict,
-    VerifyAnswer,
+    ChangeKind, ChangesAnswer, Event, EventBatch, EventKind, KeyEnvironment, Position, UsageCount,
+    UsageMethod, UsageOutcome, Verdict, VerifyAnswer,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -260,7 +260,12 @@ fn event(kind: EventKind) -> Event {
 }
 
 fn batch(number: u64, events: Vec<Event>) -> EventBatch {
-    EventBatch { source: "0123456789abcdef0123456789abcdef".to_owned(), batch: number, events }
+    EventBatch {
+        source: "0123456789abcdef0123456789abcdef".to_owned(),
+        batch: number,
+        events,
+        usage: Vec::new(),
+    }
 }
 
 async fn deliver(it: &TestService, batch: &EventBatch) -> Answer {
@@ -281,6 +286,38 @@ async fn a_batch_is_acknowledged_each_time_and_stored_once() {
     assert_eq!(events, ["INVALID_KEY", "RATE_LIMITED", "IP_DENIED"]);
 }
 
+fn used(key: &crate::keys::Key, outcome: UsageOutcome, time: &str, count: u32) -> UsageCount {
+    let minute_ms = crate::clock::unix_ms(crate::testing::at(time));
+    let key_id = key.key_id.to_string();
+    UsageCount { key_id, minute_ms, method: UsageMethod::Get, outcome, count }
+}
+
+#[tokio::test]
+async fn usage_comes_with_a_batch_is_counted_once_and_moves_last_use_forward() {
+    use crate::usage::period::{Interval, Period};
+    let it = TestService::start().await;
+    let ((passed, _), (refused, _)) = (it.issue(request("a")).await, it.issue(request("b")).await);
+    let usage = vec![
+        used(&passed, UsageOutcome::Allowed, "2026-11-25T11:58:00Z", 3),
+        used(&passed, UsageOutcome::Allowed, "2026-11-25T11:57:00Z", 1),
+        used(&refused, UsageOutcome::IpDenied, "2026-11-25T11:58:00Z", 2),
+    ];
+    let sent = EventBatch { usage, ..batch(1, vec![]) };
+    for _ in 0..2 {
+        assert_eq!(deliver(&it, &sent).await.json(), serde_json::json!({"batch": 1}));
+    }
+    it.service.last_used.flush(&*it.service.store).await.expect("written");
+    let now = crate::testing::at(crate::testing::START);
+    let period = Period::new(None, None, Interval::Hour, now).expect("a period");
+    for (key, count, last_used) in [(&passed, 4, Some("2026-11-25T11:58:00Z")), (&refused, 2, None)]
+    {
+        let sums = it.service.store.usage(key.key_id, &period).await.expect("read");
+        assert_eq!(sums.iter().map(|sum| sum.count).sum::<u64>(), count);
+        let key = it.service.store.key(key.key_id).await.expect("read").expect("there");
+        assert_eq!(key.last_used_at, last_used.map(crate::testing::at));
+    }
+}
+
 #[tokio::test]
 async fn what_a_filter_cannot_have_seen_is_refused() {
     let it = TestService::start().await;
@@ -299,6 +336,15 @@ async fn what_a_filter_cannot_have_seen_is_refused() {
     bad.push(with(|event| event.details = "x".repeat(513)));
     bad.push(with(|event| event.at_ms = u64::MAX));
     bad.push(EventBatch { source: "short".to_owned(), ..batch(1, vec![]) });
+    let (key, _) = it.issue(request("a")).await;
+    let of_nobody = UsageCount {
+        key_id: "x".to_owned(),
+        ..used(&key, UsageOutcome::Allowed, crate::testing::START, 1)
+    };
+    let never = used(&key, UsageOutcome::Allowed, crate::testing::START, 0);
+    for usage in [of_nobody, never] {
+        bad.push(EventBatch { usage: vec![usage], ..batch(1, vec![event(EventKind::IpDenied)]) });
+    }
     bad.push(batch(0, vec![]));
     bad.push(batch(u64::MAX, vec![]));
     for batch in bad {
@@ -309,7 +355,7 @@ async fn what_a_filter_cannot_have_seen_is_refused() {
     assert_eq!(post(&it, "/edge/v1/events", "{").await.status, StatusCode::BAD_REQUEST);
     let long = "x".repeat(1024 * 1024 + 1);
     assert_eq!(post(&it, "/edge/v1/events", long).await.status, StatusCode::PAYLOAD_TOO_LARGE);
-    assert_eq!(it.audit().await, []);
+    assert_eq!(it.audit().await.len(), 1, "only that a key was made");
 }
 
 #[tokio::test]

@@ -10,8 +10,10 @@ mod audit;
 mod run;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use audit::{audit_partitions, audit_retention};
+pub use usage::usage_retention;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;

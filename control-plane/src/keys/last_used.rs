@@ -3,14 +3,17 @@
 use jiff::{SignedDuration, Timestamp};
 use key_policy::KeyId;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::Key;
-use crate::store::{KeyStore, Store, StoreError};
+use crate::{
+    store::{KeyStore, Store, StoreError},
+    usage::Minute,
+};
 
 /// A use within this time of the one that is stored is not written.
 const RESOLUTION: SignedDuration = SignedDuration::from_secs(60);
@@ -31,9 +34,27 @@ impl LastUsed {
         if key.last_used_at.is_some_and(|last| now.duration_since(last) < RESOLUTION) {
             return;
         }
+        self.add(key.key_id, now);
+    }
+
+    /// Notes that a filter has let a key through in that minute. What is stored moves to where a
+    /// minute begins, so that these are written once a minute, whichever filter was first.
+    pub fn note_minute(&self, key_id: KeyId, minute: Minute) {
+        self.add(key_id, minute.start());
+    }
+
+    fn add(&self, key_id: KeyId, at: Timestamp) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() < MAX_WAITING || waiting.contains_key(&key.key_id) {
-            waiting.insert(key.key_id, now);
+        let room = waiting.len() < MAX_WAITING;
+        match waiting.entry(key_id) {
+            Entry::Occupied(mut noted) => {
+                let last = (*noted.get()).max(at);
+                noted.insert(last);
+            }
+            Entry::Vacant(place) if room => {
+                place.insert(at);
+            }
+            Entry::Vacant(_) => {}
         }
     }
 

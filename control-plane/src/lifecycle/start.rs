@@ -160,6 +160,10 @@ fn jobs(service: &Arc<Service>) -> anyhow::Result<Jobs> {
         Arc::clone(&service.store),
         Arc::clone(&service.clock),
         hex::encode(name),
-        vec![jobs::audit_partitions(service), jobs::audit_retention(service)],
+        vec![
+            jobs::audit_partitions(service),
+            jobs::audit_retention(service),
+            jobs::usage_retention(service),
+        ],
     ))
 }

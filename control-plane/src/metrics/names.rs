@@ -78,6 +78,12 @@ catalogue! {
     EVENTS_INGESTED = Counter "keygate_edge_events_total" [];
     /// Batches of them, by `outcome`: `stored`, or `repeated` (it was stored before).
     EVENT_BATCHES = Counter "keygate_edge_event_batches_total" ["outcome"];
+    /// Requests with keys of ours that filters have counted, by `outcome`: `allowed`,
+    /// `rate_limited`, `ip_denied`, `scope_denied`, `expired`, `revoked` or `test_key`.
+    USAGE = Counter "keygate_usage_requests_total" ["outcome"];
+    /// How far behind usage is: for how long the oldest minute was over that the last batch with
+    /// usage was about.
+    USAGE_AGE = Gauge "keygate_usage_age_seconds" [];
 
     /// Own audit events that are not written yet.
     AUDIT_BACKLOG = Gauge "keygate_audit_backlog_events" [];

@@ -8,11 +8,13 @@ mod credentials;
 mod jobs;
 pub(crate) mod tampering;
 mod totp;
+mod usage;
 
 pub(crate) use counts::*;
 pub(crate) use credentials::*;
 pub(crate) use jobs::*;
 pub(crate) use totp::*;
+pub(crate) use usage::*;
 
 use edge_protocol::{
     Algorithm, ChangeKind, EventKind, KeyEnvironment, KeyLimit, OnOutage, Reach, Scope,
@@ -22,7 +24,7 @@ use key_policy::KeyId;
 use std::sync::Arc;
 
 use super::{
-    AuditFilter, BatchOutcome, Changes, Revocation, RevokeGuard, RevokeRequest, Store,
+    AuditFilter, BatchOutcome, Changes, FilterBatch, Revocation, RevokeGuard, RevokeRequest, Store,
     cursor::KeyCursor,
 };
 use crate::{
@@ -68,6 +70,11 @@ macro_rules! suite {
             codes_that_come_at_once_are_counted_before_they_are_looked_at,
             a_factor_is_taken_away_with_an_entry_if_it_was_in_force,
             a_secret_is_sealed_anew_only_where_it_is_as_it_was_read,
+            usage_adds_up_by_interval_method_and_outcome,
+            a_batch_counts_its_usage_once_however_often_it_comes,
+            filters_that_count_the_same_at_the_same_time_lose_nothing,
+            a_batch_that_cannot_be_stored_leaves_neither_events_nor_usage,
+            old_usage_goes_by_whole_days_and_the_rest_stays,
         );
     };
     (@ $fresh:path: $($name:ident),+ $(,)?) => {
@@ -156,6 +163,17 @@ async fn add(store: &dyn Store, stored: &StoredKey) {
 
 fn revoke(number: u64, guard: RevokeGuard) -> RevokeRequest {
     RevokeRequest { key_id: key_id(number), at: at(500), reason: Some("leaked".to_owned()), guard }
+}
+
+/// A filter's batch without usage.
+pub(crate) fn batch_of(
+    source: &str,
+    batch: u64,
+    at: Timestamp,
+    entries: &[AuditEntry],
+) -> FilterBatch {
+    let (source, entries) = (source.to_owned(), entries.to_vec());
+    FilterBatch { source, batch, at, entries, usage: Vec::new() }
 }
 
 async fn events(store: &dyn Store) -> Vec<EventKind> {
@@ -320,7 +338,7 @@ pub(crate) async fn the_audit_log_is_read_newest_first_and_by_filter(store: Arc<
     let rows = store.audit_rows(&AuditFilter::default(), 1).await.expect("rows");
     assert_eq!(rows[0].source, OWN_SOURCE);
 
-    store.append_batch("f", 1, at(9), &[bare]).await.expect("written");
+    store.append_batch(&batch_of("f", 1, at(9), &[bare])).await.expect("written");
     let none = AuditFilter::default();
     for (filter, count) in [
         (AuditFilter { client_ip: full.event.client_ip, ..none.clone() }, 1),
@@ -340,14 +358,15 @@ pub(crate) async fn the_audit_log_is_read_newest_first_and_by_filter(store: Arc<
 pub(crate) async fn a_batch_is_stored_exactly_once(store: Arc<dyn Store>) {
     let one = [entry(EventKind::InvalidKey, 1), entry(EventKind::InvalidKey, 2)];
     let append = async |source: &str, batch| {
-        store.append_batch(source, batch, at(0), &one).await.expect("taken")
+        store.append_batch(&batch_of(source, batch, at(0), &one)).await.expect("taken")
     };
     assert_eq!(append("a", 1).await, BatchOutcome::Stored);
     assert_eq!(append("a", 1).await, BatchOutcome::Repeated);
     assert_eq!(append("b", 1).await, BatchOutcome::Stored);
     assert_eq!(append("a", 3).await, BatchOutcome::Stored);
     assert_eq!(append("a", 2).await, BatchOutcome::Repeated);
-    assert_eq!(store.append_batch("a", 4, at(0), &[]).await.expect("taken"), BatchOutcome::Stored);
+    let empty = batch_of("a", 4, at(0), &[]);
+    assert_eq!(store.append_batch(&empty).await.expect("taken"), BatchOutcome::Stored);
     assert_eq!(events(&*store).await.len(), 6);
     let rows = store.audit_rows(&AuditFilter::default(), 1).await.expect("rows");
     assert_eq!(rows[0].source, "a");
@@ -359,7 +378,7 @@ pub(crate) async fn concurrent_repeats_of_a_batch_store_it_once(store: Arc<dyn S
         let store = Arc::clone(&store);
         tasks.spawn(async move {
             let entries = [entry(EventKind::InvalidKey, 1)];
-            store.append_batch("a", 1, at(0), &entries).await.expect("taken")
+            store.append_batch(&batch_of("a", 1, at(0), &entries)).await.expect("taken")
         });
     }
     let outcomes = tasks.join_all().await;

@@ -23,7 +23,10 @@ mod schema;
 pub mod sqlite;
 pub mod totp;
 mod totp_row;
+mod usage;
 mod write_state;
+
+pub use usage::{FilterBatch, UsageStore};
 
 use async_trait::async_trait;
 use edge_protocol::{Change, EventKind, Position};
@@ -199,14 +202,8 @@ pub trait AuditStore: Send + Sync {
     /// Adds the control plane's own entries.
     async fn append(&self, entries: &[AuditEntry]) -> Result<(), StoreError>;
 
-    /// Adds a filter's batch, once.
-    async fn append_batch(
-        &self,
-        source: &str,
-        batch: u64,
-        at: Timestamp,
-        entries: &[AuditEntry],
-    ) -> Result<BatchOutcome, StoreError>;
+    /// Adds a filter's batch, with its usage, once.
+    async fn append_batch(&self, batch: &FilterBatch) -> Result<BatchOutcome, StoreError>;
 
     /// Where the rows of the filter's time are; none, when it asks for no time.
     async fn audit_bounds(&self, filter: &AuditFilter) -> Result<Option<IdRange>, StoreError>;
@@ -281,6 +278,7 @@ pub trait Store:
     + CredentialStore
     + AuditStore
     + AuditChain
+    + UsageStore
     + ChangeFeed
     + JobStore
     + TotpStore
@@ -295,6 +293,7 @@ impl<T> Store for T where
         + CredentialStore
         + AuditStore
         + AuditChain
+        + UsageStore
         + ChangeFeed
         + JobStore
         + TotpStore

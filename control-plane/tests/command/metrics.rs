@@ -33,7 +33,12 @@ fn exercised(it: &Keygate) -> Service {
     let event = serde_json::json!({
         "at_ms": 1, "kind": "INVALID_FORMAT", "details": "reason=checksum"
     });
-    let batch = serde_json::json!({"source": "ab".repeat(16), "batch": 1, "events": [event]});
+    let used = serde_json::json!({
+        "key_id": id, "minute_ms": 0, "method": "GET", "outcome": "allowed", "count": 1
+    });
+    let batch = serde_json::json!({
+        "source": "ab".repeat(16), "batch": 1, "events": [event], "usage": [used]
+    });
     assert_eq!(edge("POST", "/edge/v1/events", &batch.to_string()).0, 200);
     let (_, first) = edge("GET", "/edge/v1/changes", "");
     let first: serde_json::Value = serde_json::from_str(&first).expect("JSON");

@@ -1,13 +1,13 @@
 //! Layers 6 to 8: what is decided on a known key's record.
 
-use edge_protocol::{EventKind, KeyEnvironment};
+use edge_protocol::{EventKind, KeyEnvironment, UsageOutcome};
 
 use super::{Decision, Facts, Gate};
 use crate::audit::About;
 use crate::cache::{EntryIndex, KeyHash};
 use crate::layer::Layer;
 use crate::limits::SharedSlots;
-use crate::problem::Problem;
+use crate::problem::{Problem, Refusal};
 use crate::request::{Now, StreamId};
 use crate::tally::Counter;
 
@@ -57,7 +57,7 @@ impl Gate {
             .map_or(u64::MAX, |entry| now.unix_ms().saturating_sub(entry.learned_at_ms))
     }
 
-    /// Layers 6 to 8, then the limits.
+    /// Layers 6 to 8, then the limits. Whatever comes of it is a use of the key.
     pub(super) fn decide(
         &mut self,
         entry: EntryIndex,
@@ -65,28 +65,49 @@ impl Gate {
         now: Now,
         slots: &mut impl SharedSlots,
     ) -> Decision {
-        let Some(found) = self.find_fault(entry, facts, now) else {
-            return self.limit(Some(entry), facts, now, slots);
-        };
-        let Some(record) = self.known.get(entry) else {
-            return Decision::Refuse(self.unavailable());
-        };
+        let (decision, outcome) =
+            if let Some((refusal, outcome)) = self.refuse_known(entry, facts, now, slots) {
+                (Decision::Refuse(refusal), outcome)
+            } else {
+                match self.limit(Some(entry), facts, now, slots) {
+                    refused @ Decision::Refuse(_) => (refused, UsageOutcome::RateLimited),
+                    passed => (passed, UsageOutcome::Allowed),
+                }
+            };
+        if let Some(key_id) = self.known.get(entry).map(|entry| entry.record.key_id)
+            && !self.usage.count(key_id, facts.plan.method, outcome, now)
+        {
+            self.tally.count(Counter::UsageDropped);
+        }
+        decision
+    }
+
+    /// Refuses what the layers find against. In shadow mode they only write it down.
+    fn refuse_known(
+        &mut self,
+        entry: EntryIndex,
+        facts: Facts,
+        now: Now,
+        slots: &mut impl SharedSlots,
+    ) -> Option<(Refusal, UsageOutcome)> {
+        let found = self.find_fault(entry, facts, now)?;
+        let record = self.known.get(entry)?;
         let key_id = record.record.key_id_text.clone();
         let about = About {
             fingerprint: Some(record.fingerprint),
             key_id: Some(&key_id),
             client: facts.client,
         };
-        for Finding { layer, kind, problem, details } in found {
+        for Finding { layer, kind, problem, details, outcome } in found {
             if self.finds_against(layer, kind, about, details, now) {
                 let refusal = match problem {
                     Problem::Invalid => self.failed_credential(about, facts, now, slots),
                     other => self.refusal(other),
                 };
-                return Decision::Refuse(refusal);
+                return Some((refusal, outcome));
             }
         }
-        self.limit(Some(entry), facts, now, slots)
+        None
     }
 
     /// What the layers find against the request; `None`, without allocating, when it is nothing.
@@ -120,6 +141,7 @@ struct Finding {
     kind: EventKind,
     problem: Problem,
     details: &'static str,
+    outcome: UsageOutcome,
 }
 
 impl Finding {
@@ -128,29 +150,34 @@ impl Finding {
         kind: EventKind::SecurityViolation,
         problem: Problem::TestKey,
         details: "reason=test_key_in_production",
+        outcome: UsageOutcome::TestKey,
     };
     const REVOKED: Self = Self {
         layer: Layer::Expiry,
         kind: EventKind::RevokedKey,
         problem: Problem::Invalid,
         details: "reason=revoked",
+        outcome: UsageOutcome::Revoked,
     };
     const EXPIRED: Self = Self {
         layer: Layer::Expiry,
         kind: EventKind::ExpiredKey,
         problem: Problem::Invalid,
         details: "reason=expired",
+        outcome: UsageOutcome::Expired,
     };
     const FOREIGN: Self = Self {
         layer: Layer::Address,
         kind: EventKind::IpDenied,
         problem: Problem::Address,
         details: "reason=address_not_in_allowed_ips",
+        outcome: UsageOutcome::IpDenied,
     };
     const BEYOND: Self = Self {
         layer: Layer::Scope,
         kind: EventKind::ScopeDenied,
         problem: Problem::Scope,
         details: "reason=scope_not_sufficient",
+        outcome: UsageOutcome::ScopeDenied,
     };
 }

@@ -21,6 +21,7 @@ use crate::ClientAddress;
 use crate::audit::{About, AuditTrail};
 use crate::cache::{EntryIndex, Identity, KeyCache, KeyHash};
 use crate::config::{Config, KEY_LIMIT};
+use crate::delivery::Delivery;
 use crate::feed::Feed;
 use crate::flights::Flights;
 use crate::layer::Layer;
@@ -31,8 +32,9 @@ use crate::request::{Credential, Now, Request, StreamId};
 use crate::routes::Plan;
 use crate::tally::{Counter, Tally};
 use crate::unknown::UnknownKeys;
+use crate::usage::Usage;
 
-/// How long audit events may take to be stored, in milliseconds.
+/// How long events and usage may take to be stored, in milliseconds.
 const EVENTS_TIMEOUT_MS: u32 = 5_000;
 
 /// A clock that goes back by less than this, in milliseconds, is only unsteady.
@@ -79,6 +81,8 @@ pub struct Gate {
     flights: Flights,
     feed: Feed,
     audit: AuditTrail,
+    usage: Usage,
+    delivery: Delivery,
     tally: Tally,
     outbox: VecDeque<Message>,
     /// Whether a request was ever seen: a worker that serves none says nothing.
@@ -109,7 +113,9 @@ impl Gate {
             unknown: UnknownKeys::new(),
             flights: Flights::new(),
             feed: Feed::new(),
-            audit: AuditTrail::new(seeds.source, config.audit.on_backlog_full),
+            audit: AuditTrail::new(config.audit.on_backlog_full),
+            usage: Usage::new(),
+            delivery: Delivery::new(seeds.source),
             tally: Tally::new(),
             outbox: VecDeque::new(),
             awake: false,
@@ -177,7 +183,7 @@ impl Gate {
         match call {
             Call::Verify(flight) => self.on_verified(flight, answer, now, slots),
             Call::Events => {
-                self.audit.on_answer(answer, now);
+                self.delivery.on_answer(answer, &mut self.audit, &mut self.usage, now);
                 Vec::new()
             }
             Call::Changes => {
@@ -203,7 +209,9 @@ impl Gate {
         if let Some(query) = self.feed.next_poll(now) {
             return Some(Message::changes(&query, Feed::TIMEOUT_MS));
         }
-        self.audit.next_batch(now).map(|batch| Message::events(batch, EVENTS_TIMEOUT_MS))
+        self.delivery
+            .next_batch(&mut self.audit, &mut self.usage, now)
+            .map(|batch| Message::events(batch, EVENTS_TIMEOUT_MS))
     }
 
     /// Who a passed request comes from. Valid until the gate is next called.
@@ -265,6 +273,8 @@ impl Gate {
             self.unknown.clear();
             self.feed.set_back(back_ms);
             self.audit.set_back(back_ms);
+            self.usage.set_back(back_ms);
+            self.delivery.set_back(back_ms);
             self.rest_until_ms = self.rest_until_ms.saturating_sub(back_ms);
         }
     }

@@ -9,4 +9,5 @@ mod flood;
 mod layers;
 mod limits;
 mod lookups;
+mod usage;
 mod world;

@@ -67,6 +67,14 @@ pub(crate) struct ControlPlane {
     pub(crate) changes: Vec<Change>,
     pub(crate) verify_calls: usize,
     pub(crate) events: Vec<edge_protocol::Event>,
+    pub(crate) usage: Vec<edge_protocol::UsageCount>,
+    /// The last batch that was stored.
+    last_batch: u64,
+    /// Batches are stored, and the filter does not hear of it.
+    pub(crate) loses_answers: bool,
+    /// Batches are refused as unreadable.
+    pub(crate) refuses_batches: bool,
+    pub(crate) batches_refused: usize,
     pub(crate) up: bool,
 }
 
@@ -99,6 +107,11 @@ impl World {
                 changes: Vec::new(),
                 verify_calls: 0,
                 events: Vec::new(),
+                usage: Vec::new(),
+                last_batch: 0,
+                loses_answers: false,
+                refuses_batches: false,
+                batches_refused: 0,
                 up: true,
             },
             now_ms: START_MS,
@@ -229,6 +242,7 @@ impl World {
             match self.answer_to(&message) {
                 Reply::NotYet => self.on_the_way.push(message),
                 Reply::Failure => self.deliver(message.call, None),
+                Reply::Refusal => self.refuse(message.call),
                 Reply::Answer(body) => self.deliver(message.call, Some(&body)),
             }
         }
@@ -239,6 +253,13 @@ impl World {
             Some(body) => Answer { status: 200, stamped: true, body },
             None => Answer { status: 503, stamped: false, body: b"no healthy upstream" },
         };
+        let now = self.now();
+        self.resumed.extend(self.gate.on_answer(call, &answer, now, &mut self.slots));
+        self.collect();
+    }
+
+    fn refuse(&mut self, call: Call) {
+        let answer = Answer { status: 422, stamped: true, body: b"{}" };
         let now = self.now();
         self.resumed.extend(self.gate.on_answer(call, &answer, now, &mut self.slots));
         self.collect();
@@ -275,7 +296,18 @@ impl World {
             Call::Events => {
                 let batch: EventBatch = serde_json::from_slice(&message.body).unwrap();
                 let ack = EventAck { batch: batch.batch };
-                cp.events.extend(batch.events);
+                if batch.batch > cp.last_batch {
+                    if cp.refuses_batches {
+                        cp.batches_refused += 1;
+                        return Reply::Refusal;
+                    }
+                    cp.last_batch = batch.batch;
+                    cp.events.extend(batch.events);
+                    cp.usage.extend(batch.usage);
+                }
+                if cp.loses_answers {
+                    return Reply::Failure;
+                }
                 serde_json::to_vec(&ack).unwrap()
             }
         })
@@ -300,6 +332,7 @@ impl World {
 pub(crate) enum Reply {
     NotYet,
     Failure,
+    Refusal,
     Answer(Vec<u8>),
 }
 

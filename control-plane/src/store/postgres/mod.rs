@@ -16,6 +16,7 @@ mod keys;
 pub mod schema;
 mod settings;
 mod totp;
+mod usage;
 
 #[cfg(test)]
 mod tampering_tests;

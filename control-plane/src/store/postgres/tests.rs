@@ -225,7 +225,8 @@ async fn rows_go_into_the_partition_of_their_day_and_go_with_it() {
     for (batch, day) in (1..).zip([0, 0, 1, 3]) {
         let at = jiff::Timestamp::from_millisecond(day * DAY_MS + 5).expect("in range");
         let entry = AuditEntry::of(EventKind::DbError, at, "x");
-        store.append_batch("f", batch, at, &[entry]).await.expect("written");
+        let batch = conformance::batch_of("f", batch, at, &[entry]);
+        store.append_batch(&batch).await.expect("written");
     }
     let partitions = async || {
         let mut connection = database.connect_to_postgres().await;

@@ -4,11 +4,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::{SqliteStore, StoreError, chain};
+use super::{SqliteStore, StoreError, chain, usage};
 use crate::{
     audit::{AuditEntry, AuditRow, OWN_SOURCE, chain::row::ChainedRow},
     store::{
-        AuditFilter, AuditStore, BatchOutcome, IdRange, audit_row,
+        AuditFilter, AuditStore, BatchOutcome, FilterBatch, IdRange, audit_row,
         row::{signed, to_json},
     },
 };
@@ -67,14 +67,9 @@ impl SqliteStore {
         self.finish(transaction).await
     }
 
-    async fn try_append_batch(
-        &self,
-        source: &str,
-        batch: u64,
-        at: Timestamp,
-        entries: &[AuditEntry],
-    ) -> Result<BatchOutcome, StoreError> {
-        let batch = signed(batch, "batch")?;
+    async fn try_append_batch(&self, it: &FilterBatch) -> Result<BatchOutcome, StoreError> {
+        let FilterBatch { source, batch, at, entries, usage } = it;
+        let batch = signed(*batch, "batch")?;
         let mut transaction = self.begin().await?;
         // No row comes back when the batch is not newer than the last one stored.
         let is_new = sqlx::query(
@@ -93,6 +88,7 @@ impl SqliteStore {
         if !is_new {
             return Ok(BatchOutcome::Repeated);
         }
+        usage::add(&mut transaction, usage).await?;
         insert_at(&mut transaction, source, Some(batch), at.as_millisecond(), entries).await?;
         self.finish(transaction).await?;
         Ok(BatchOutcome::Stored)
@@ -105,14 +101,8 @@ impl AuditStore for SqliteStore {
         self.writes.noted(self.try_append(entries).await)
     }
 
-    async fn append_batch(
-        &self,
-        source: &str,
-        batch: u64,
-        at: Timestamp,
-        entries: &[AuditEntry],
-    ) -> Result<BatchOutcome, StoreError> {
-        self.writes.noted(self.try_append_batch(source, batch, at, entries).await)
+    async fn append_batch(&self, batch: &FilterBatch) -> Result<BatchOutcome, StoreError> {
+        self.writes.noted(self.try_append_batch(batch).await)
     }
 
     async fn audit_bounds(&self, filter: &AuditFilter) -> Result<Option<IdRange>, StoreError> {

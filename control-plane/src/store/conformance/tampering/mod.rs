@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use edge_protocol::EventKind;
 use std::sync::Arc;
 
-use super::at;
+use super::{at, batch_of};
 use crate::{
     audit::{
         AuditEntry,
@@ -115,7 +115,7 @@ async fn append(store: &dyn Store, batch: u64, millis: i64, details: &[&str]) {
         entry
     };
     let entries: Vec<_> = details.iter().map(entry).collect();
-    store.append_batch("filter", batch, at(millis), &entries).await.expect("written");
+    store.append_batch(&batch_of("filter", batch, at(millis), &entries)).await.expect("written");
 }
 
 /// Batches 1 to 4 of three rows each, and a checkpoint after the third.

@@ -9,7 +9,10 @@ use crate::{
         AuditEntry,
         chain::{checkpoint::Reason, fault::Fault},
     },
-    store::{Store, conformance::at},
+    store::{
+        Store,
+        conformance::{at, batch_of},
+    },
 };
 
 pub(crate) async fn an_untouched_log_is_found_whole(store: Arc<dyn Store>, _: &dyn Attacker) {
@@ -140,10 +143,9 @@ pub(crate) async fn writers_at_the_same_time_make_one_chain(
                 let entry = AuditEntry::of(EventKind::InvalidKey, at(writer), "x");
                 let source = format!("filter {writer}");
                 // Their clocks differ; the log's never goes back.
-                store
-                    .append_batch(&source, batch, at(1000 * (writer % 3)), &[entry.clone(), entry])
-                    .await
-                    .expect("written");
+                let when = at(1000 * (writer % 3));
+                let batch = batch_of(&source, batch, when, &[entry.clone(), entry]);
+                store.append_batch(&batch).await.expect("written");
             }
         });
     }
@@ -174,7 +176,7 @@ pub(crate) async fn many_events_are_stored_and_looked_through_whole(
     };
     let started = std::time::Instant::now();
     for batch in 1..=BATCHES {
-        store.append_batch("filter", batch, at(0), &entries).await.expect("written");
+        store.append_batch(&batch_of("filter", batch, at(0), &entries)).await.expect("written");
     }
     let written = rate(started);
     let started = std::time::Instant::now();
