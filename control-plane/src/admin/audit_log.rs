@@ -9,13 +9,13 @@ use axum::{
 use edge_protocol::EventKind;
 use key_policy::KeyId;
 use serde::Deserialize;
-use std::{io, str::FromStr, sync::Arc};
+use std::{io, sync::Arc};
 
 use super::{
     authenticate::Admin,
     list_keys::{ListError, Page, page},
     ndjson::{self, Lines},
-    query::{Parameters, invalid, limit},
+    query::{Parameters, TIME, invalid, limit, parse},
 };
 use crate::{
     audit::{AuditView, pages::Pages},
@@ -70,11 +70,6 @@ pub(super) struct AuditParameters {
     cursor: Option<String>,
 }
 
-/// A parameter, read as what it should be.
-fn parse<T: FromStr>(name: &str, text: Option<&str>, wanted: &str) -> Result<Option<T>, Problem> {
-    text.map(str::parse).transpose().map_err(|_| invalid(name, wanted))
-}
-
 /// A name that is compared and nothing else.
 fn word(name: &str, text: Option<&str>) -> Result<Option<String>, Problem> {
     let is_one = |text: &str| {
@@ -91,7 +86,6 @@ fn word(name: &str, text: Option<&str>) -> Result<Option<String>, Problem> {
 
 impl AuditParameters {
     fn filter(&self) -> Result<AuditFilter, Problem> {
-        const TIME: &str = "must be a time with a zone, such as 2026-11-25T12:00:00Z";
         let event = self.event.as_deref().map(str::parse::<EventKind>).transpose();
         let cursor = self.cursor.as_deref().map(decode_audit).transpose();
         Ok(AuditFilter {

@@ -5,6 +5,7 @@ mod authenticate;
 mod body;
 pub mod create_key;
 pub mod get_key;
+pub mod key_usage;
 pub mod list_keys;
 mod ndjson;
 mod path;
@@ -60,6 +61,7 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(keys)
         .route("/api/v1/admin/api-keys", without_slash)
         .routes(routes!(get_key::handler, revoke_key::handler))
+        .routes(routes!(key_usage::handler))
         .routes(routes!(audit_log::handler))
         .merge(totp::routes())
         .layer(middleware::map_response(never_store))

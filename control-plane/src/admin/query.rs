@@ -6,6 +6,7 @@ use axum::{
     http::request::Parts,
 };
 use serde::{Deserialize, de::DeserializeOwned};
+use std::str::FromStr;
 
 use crate::{
     http::{
@@ -42,6 +43,18 @@ pub(super) struct Nothing {}
 pub(super) fn invalid(parameter: &str, message: impl Into<String>) -> Problem {
     let error = FieldError { field: parameter.to_owned(), message: message.into() };
     Problem::new(Code::InvalidQuery).errors(vec![error])
+}
+
+/// What a parameter that is a time is like.
+pub(super) const TIME: &str = "must be a time with a zone, such as 2026-11-25T12:00:00Z";
+
+/// A parameter, read as what it should be.
+pub(super) fn parse<T: FromStr>(
+    name: &str,
+    text: Option<&str>,
+    wanted: &str,
+) -> Result<Option<T>, Problem> {
+    text.map(str::parse).transpose().map_err(|_| invalid(name, wanted))
 }
 
 /// How many items a page has.

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use super::{
     BadArgument, NoSuchKey, duration, offline,
     output::{answer, answer_json},
-    table,
+    table, usage,
 };
 use crate::{
     audit::Actor,
@@ -52,6 +52,8 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show how often a key was used
+    Usage(usage::Arguments),
     /// End a key, at once and for good
     Revoke {
         /// Its 16 hex digits
@@ -121,6 +123,7 @@ pub(super) async fn run(command: Command, settings: &Settings) -> anyhow::Result
         Command::Create(create) => create_key(create, settings).await,
         Command::List { limit, scope, json } => list(limit, scope, json, settings).await,
         Command::Show { key_id, json } => show(key_id, json, settings).await,
+        Command::Usage(arguments) => usage::run(arguments, settings).await,
         Command::Revoke { key_id, reason, json } => end(key_id, reason, json, settings).await,
     }
 }

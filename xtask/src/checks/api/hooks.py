@@ -18,6 +18,8 @@ BEYOND_A_SCHEMA = {
     ("cursor", "not a cursor that this list has given"),
     ("expires_at", "must be in the future"),
     ("metadata", "must take at most 4096 bytes as JSON"),
+    ("since", "must be before `until`"),
+    ("since", "must be at most 1500 intervals before `until`; ask for longer ones, or for less time"),
 }
 
 OWN_KEY_ID = os.environ["KEYGATE_FUZZ_KEY_ID"]
