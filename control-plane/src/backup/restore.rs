@@ -272,8 +272,8 @@ async fn changes_since(there: &dyn Store, copy: &dyn Store) -> Option<Lost> {
         let (_, Changes::Since(changes)) = there.changes(since, PAGE).await.ok()? else {
             return None;
         };
-        let Some(last) = changes.last() else { break };
-        since = last.sequence;
+        let Some(newest) = changes.last() else { break };
+        since = newest.sequence;
         for change in changes {
             let kind = match change.kind {
                 ChangeKind::Created => &mut lost.created,

@@ -136,13 +136,13 @@ fn finish(
         io::ErrorKind::NotFound => ToolError::Missing(name),
         _ => ToolError::Run(name, error),
     })?;
-    let fed = process.stdin.take().map_or(Ok(()), |mut input| feed(&mut input));
+    let input_ended = process.stdin.take().map_or(Ok(()), |mut input| feed(&mut input));
     let output = process.wait_with_output().map_err(|error| ToolError::Run(name, error))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(ToolError::Failed(name, said));
     }
-    fed.map_err(|error| ToolError::Run(name, error))
+    input_ended.map_err(|error| ToolError::Run(name, error))
 }
 
 impl PostgresStore {
