@@ -1,6 +1,6 @@
 //! `keygate backup` and `keygate restore`.
 
-use std::{io::IsTerminal, path::PathBuf};
+use std::{fmt::Write as _, io::IsTerminal, path::PathBuf};
 
 use super::output::{answer, answer_json};
 use crate::{
@@ -109,14 +109,15 @@ fn told(restored: &Restored) -> String {
     let Restored { checked, moved_away, lost } = restored;
     let mut text = format!("Restored: {}.\n", summary(checked));
     if let Some(away) = moved_away {
-        text += &format!("The database that was there is {} now.\n", away.display());
+        let _ = writeln!(text, "The database that was there is {} now.", away.display());
     }
     let Some(lost) = lost else {
-        text += &format!(
+        let _ = writeln!(
+            text,
             "\nWhatever was changed after {} is lost, and it cannot be told from here what that is.\n\
              Before you start the service, look into its log, or its audit log elsewhere, for lines\n\
              from then on: KEY_REVOKED (those keys are good again: revoke them), KEY_UPDATED (as\n\
-             before), KEY_CREATED and KEY_ROTATED (those keys are gone).\n",
+             before), KEY_CREATED and KEY_ROTATED (those keys are gone).",
             checked.manifest.made_at
         );
         return text;
@@ -125,21 +126,22 @@ fn told(restored: &Restored) -> String {
         text += "No change of a key was lost.\n";
         return text;
     }
-    text += &format!("\n{} change(s) of keys after the backup are lost:\n", lost.changes);
+    let _ = writeln!(text, "\n{} change(s) of keys after the backup are lost:", lost.changes);
     for (keys, what) in
         [(&lost.created, "made, and gone"), (&lost.updated, "changed, and as before")]
     {
         for key in keys {
-            text += &format!("  {key}  {what}\n");
+            let _ = writeln!(text, "  {key}  {what}");
         }
     }
     for key in &lost.revoked {
-        text += &format!("  {key}  revoked, and good again\n");
+        let _ = writeln!(text, "  {key}  revoked, and good again");
     }
     if !lost.revoked.is_empty() {
         text += "\nBefore you start the service, revoke again what was revoked:\n";
         for key in &lost.revoked {
-            text += &format!("  keygate keys revoke {key} --reason 'revoked before a restore'\n");
+            let _ =
+                writeln!(text, "  keygate keys revoke {key} --reason 'revoked before a restore'");
         }
     }
     text
