@@ -7,6 +7,7 @@ pub mod last_used;
 pub mod new_key;
 pub mod pool;
 pub mod revoke;
+pub mod state;
 pub mod verify;
 pub mod view;
 mod whole_number;

@@ -1,0 +1,50 @@
+//! `keygate keys …`: one command, one file.
+
+mod create;
+mod fields;
+mod list;
+mod revoke;
+mod show;
+
+use clap::Subcommand;
+use key_policy::KeyId;
+
+use crate::config::Settings;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Make a key, and show it: once, and never again
+    Create(create::Create),
+    /// List keys, newest first
+    List(list::List),
+    /// Show one key
+    Show {
+        /// Its 16 hex digits
+        key_id: KeyId,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// End a key, at once and for good
+    Revoke {
+        /// Its 16 hex digits
+        key_id: KeyId,
+        /// Why; kept with the key
+        #[arg(long)]
+        reason: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
+    match command {
+        Command::Create(create) => create::run(create, settings).await,
+        Command::List(list) => list::run(list, settings).await,
+        Command::Show { key_id, json } => show::run(key_id, json, settings).await,
+        Command::Revoke { key_id, reason, json } => {
+            revoke::run(key_id, reason, json, settings).await
+        }
+    }
+}
