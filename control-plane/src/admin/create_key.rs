@@ -200,7 +200,9 @@ mod tests {
         ] {
             let answer = create(&it, &good, body).await;
             assert_eq!(answer.problem(), (422, "invalid_fields".to_owned()), "{body}");
-            assert_eq!(answer.json()["errors"][0]["field"], field, "{body}");
+            let error = &answer.json()["errors"][0];
+            assert_eq!(error["field"], field, "{body}");
+            assert!(error["pointer"].as_str().is_some_and(|it| it.starts_with("#/")), "{error}");
         }
         assert_eq!(it.audit().await.len(), 1);
     }

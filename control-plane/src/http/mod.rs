@@ -3,6 +3,7 @@
 pub mod activity;
 pub mod observe;
 mod panics;
+mod pointer;
 pub mod problem;
 pub mod request_id;
 pub mod server;

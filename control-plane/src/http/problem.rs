@@ -12,7 +12,7 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, Type, extensions::ExtensionsBuilder},
 };
 
-use super::{observe::Failure, request_id};
+use super::{observe::Failure, pointer::FieldErrorBody, request_id};
 use crate::keys::new_key::FieldError;
 
 /// What problems are sent as.
@@ -206,9 +206,9 @@ pub(crate) struct ProblemBody<'a> {
     #[schema(pattern = "^urn:keygate:request:[0-9a-fA-F-]+$")]
     instance: Option<String>,
     /// The fields that are wrong, where there are such.
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
-    errors: &'a [FieldError],
+    errors: Vec<FieldErrorBody<'a>>,
 }
 
 impl PartialSchema for Code {
@@ -242,6 +242,10 @@ impl ToSchema for Code {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.code.status();
+        let in_request = match self.code {
+            Code::InvalidFields => FieldErrorBody::in_body,
+            _ => FieldErrorBody::in_query,
+        };
         let body = ProblemBody {
             r#type: format!("urn:keygate:problem:{}", self.code.as_str()),
             title: self.code.title(),
@@ -249,7 +253,7 @@ impl IntoResponse for Problem {
             detail: self.detail.as_deref(),
             code: self.code.as_str(),
             instance: request_id::current().map(|id| format!("urn:keygate:request:{id}")),
-            errors: &self.errors,
+            errors: self.errors.iter().map(in_request).collect(),
         };
         let mut response = (status, Json(body)).into_response();
         let mut set = |name: HeaderName, value: &'static str| {

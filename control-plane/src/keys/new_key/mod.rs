@@ -4,7 +4,7 @@ use edge_protocol::{Algorithm, KeyEnvironment, KeyLimit, OnOutage, Reach, Scope}
 use ipnet::IpNet;
 use jiff::Timestamp;
 use key_policy::KeyId;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::net::IpAddr;
 use utoipa::{
     PartialSchema,
@@ -31,13 +31,11 @@ type DescriptionText = Text<MAX_DESCRIPTION_CHARS>;
 type OwnerText = Owner<MAX_OWNER_CHARS>;
 
 /// What is wrong with a field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
-    /// Which one, by its name; parts of it after dots.
-    #[schema(example = "rate_limit.requests")]
+    /// Which one, by its name; parts of it after dots: `rate_limit.requests`.
     pub field: String,
     /// What was expected.
-    #[schema(example = "must be 1 to 1000000000")]
     pub message: String,
 }
 
