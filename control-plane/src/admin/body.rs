@@ -1,7 +1,7 @@
 //! JSON bodies, with the field's name in what is said of a bad one.
 
 use axum::{
-    body::Bytes,
+    body::{Bytes, HttpBody},
     extract::{FromRequest, Request},
     http::{StatusCode, header},
 };
@@ -33,6 +33,21 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             })
         })?;
         parse(&body).map(Self)
+    }
+}
+
+/// A body that may be left out.
+pub(super) struct Optional<T>(pub(super) Option<T>);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Optional<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let is_empty = request.body().is_end_stream();
+        if is_empty && !request.headers().contains_key(header::CONTENT_TYPE) {
+            return Ok(Self(None));
+        }
+        Json::from_request(request, state).await.map(|Json(body)| Self(body))
     }
 }
 

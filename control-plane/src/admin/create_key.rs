@@ -1,7 +1,6 @@
 //! `POST /api/v1/admin/api-keys/`
 
 use axum::{
-    Json,
     extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -12,6 +11,7 @@ use std::sync::Arc;
 use super::{
     authenticate::Admin,
     body,
+    precondition::Tagged,
     query::{Nothing, Parameters},
 };
 use crate::{
@@ -61,7 +61,10 @@ impl From<CreateKeyError> for Problem {
             status = CREATED,
             description = "The key was made",
             body = IssuedKeyView,
-            headers(("Location", description = "Where the key is found.")),
+            headers(
+                ("Location", description = "Where the key is found."),
+                ("ETag" = String, description = "The version of the key."),
+            ),
         ),
     )
 )]
@@ -78,9 +81,10 @@ pub(super) async fn handler(
         .await?
         .map_err(CreateKeyError::from)?;
     let location = HeaderValue::from_str(&format!("/api/v1/admin/api-keys/{}", issued.key.key_id));
+    let version = issued.key.version;
     let view =
         IssuedKeyView { key: KeyView::from(issued.key), api_key: issued.api_key.expose_secret() };
-    let mut response = (StatusCode::CREATED, Json(view)).into_response();
+    let mut response = Tagged(StatusCode::CREATED, version, view).into_response();
     if let Ok(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
     }
@@ -113,6 +117,7 @@ mod tests {
         let answer = create(&it, &good, body).await;
         assert_eq!(answer.status, 201);
         assert_eq!(answer.header("cache-control"), Some("no-store"));
+        assert_eq!(answer.header("etag"), Some("\"1\""));
         let mut key = answer.json();
         let id = key["key_id"].as_str().expect("an id").to_owned();
         assert_eq!(answer.header("location"), Some(format!("{PATH}{id}").as_str()));
@@ -137,6 +142,10 @@ mod tests {
                 "last_used_at": null,
                 "revoked_at": null,
                 "revoked_reason": null,
+                "version": 1,
+                "supersedes": null,
+                "superseded_by": null,
+                "rotated_at": null,
             })
         );
         let again = send(&it.admin, call("GET", &format!("{PATH}{id}"), &good, None)).await;

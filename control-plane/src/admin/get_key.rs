@@ -1,11 +1,12 @@
 //! `GET /api/v1/admin/api-keys/{key_id}`
 
-use axum::{Json, extract::State};
+use axum::extract::State;
 use std::sync::Arc;
 
 use super::{
     authenticate::Admin,
     path::{KeyIdParameter, KeyPath},
+    precondition::Tagged,
     query::{Nothing, Parameters},
 };
 use crate::{
@@ -21,14 +22,19 @@ use crate::{
     tag = "keys",
     operation_id = "get_key",
     params(KeyIdParameter),
-    responses((status = OK, description = "The key, without its secret", body = KeyView))
+    responses((
+        status = OK,
+        description = "The key, without its secret",
+        body = KeyView,
+        headers(("ETag" = String, description = "The version of the key.")),
+    ))
 )]
 pub(super) async fn handler(
     _admin: Admin,
     KeyPath(key_id): KeyPath,
     Parameters(Nothing {}): Parameters<Nothing>,
     State(service): State<Arc<Service>>,
-) -> Result<Json<KeyView>, Problem> {
+) -> Result<Tagged<KeyView>, Problem> {
     let key = service.store.key(key_id).await?;
-    key.map(|key| Json(KeyView::from(key))).ok_or_else(|| Problem::new(Code::NotFound))
+    key.map(Tagged::key).ok_or_else(|| Problem::new(Code::NotFound))
 }

@@ -9,10 +9,13 @@ pub mod key_usage;
 pub mod list_keys;
 mod ndjson;
 mod path;
+mod precondition;
 mod query;
 pub mod revoke_key;
+pub mod rotate_key;
 pub(crate) mod second_factor;
 pub mod totp;
+pub mod update_key;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -60,7 +63,8 @@ fn api() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::default()
         .routes(keys)
         .route("/api/v1/admin/api-keys", without_slash)
-        .routes(routes!(get_key::handler, revoke_key::handler))
+        .routes(routes!(get_key::handler, update_key::handler, revoke_key::handler))
+        .routes(routes!(rotate_key::handler))
         .routes(routes!(key_usage::handler))
         .routes(routes!(audit_log::handler))
         .merge(totp::routes())

@@ -1,13 +1,14 @@
 //! `DELETE /api/v1/admin/api-keys/{key_id}`: revokes. The key stays in the list, and doing it
 //! again changes nothing.
 
-use axum::{Json, extract::State};
+use axum::extract::State;
 use serde::Deserialize;
 use std::sync::Arc;
 
 use super::{
     authenticate::Admin,
     path::{KeyIdParameter, KeyPath},
+    precondition::Tagged,
     query::{Parameters, invalid},
 };
 use crate::{
@@ -68,7 +69,12 @@ impl From<RevokeKeyError> for Problem {
     operation_id = "revoke_key",
     params(KeyIdParameter, RevokeParameters),
     responses(
-        (status = OK, description = "The key, which is revoked", body = KeyView),
+        (
+            status = OK,
+            description = "The key, which is revoked",
+            body = KeyView,
+            headers(("ETag" = String, description = "The version of the key.")),
+        ),
         (status = CONFLICT, description = "`last_admin_key`: one usable admin key must remain"),
     )
 )]
@@ -77,7 +83,7 @@ pub(super) async fn handler(
     KeyPath(key_id): KeyPath,
     State(service): State<Arc<Service>>,
     Parameters(parameters): Parameters<RevokeParameters>,
-) -> Result<Json<KeyView>, Problem> {
+) -> Result<Tagged<KeyView>, Problem> {
     let reason =
         parameters.reason.as_deref().map(reason).transpose().map_err(RevokeKeyError::from)?;
     let guard = RevokeGuard::KeepOneAdmin { test_keys: service.test_keys };
@@ -90,7 +96,7 @@ pub(super) async fn handler(
         .await?
         .map_err(RevokeKeyError::from)?;
     match done {
-        Revocation::Revoked(key) | Revocation::AlreadyRevoked(key) => Ok(Json(KeyView::from(key))),
+        Revocation::Revoked(key) | Revocation::AlreadyRevoked(key) => Ok(Tagged::key(key)),
         Revocation::NotFound => Err(RevokeKeyError::NotFound.into()),
         Revocation::LastAdmin => {
             admin.record_denial(&service, key_id, "last_admin_key").await;

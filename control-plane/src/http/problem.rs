@@ -70,6 +70,9 @@ codes! {
     /// The query cannot be read, or asks for what there is not.
     InvalidQuery = "invalid_query", BAD_REQUEST, "The query is not valid",
         "send only parameters that the call knows, with values that it takes; `errors` names what is wrong";
+    /// A header that cannot be read.
+    InvalidHeader = "invalid_header", BAD_REQUEST, "A header is not valid",
+        "mend the header that `detail` names";
     /// More than one credential, or one where none may be.
     AmbiguousCredential = "ambiguous_credential", BAD_REQUEST, "Send exactly one credential, in X-API-Key",
         "send exactly one key, in `X-API-Key` and nowhere else";
@@ -98,8 +101,20 @@ codes! {
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The method is not allowed here",
         "use one of the methods that `Allow` lists";
     /// One usable admin key must remain.
-    LastAdminKey = "last_admin_key", CONFLICT, "The last usable admin key cannot be revoked",
+    LastAdminKey = "last_admin_key", CONFLICT, "One usable admin key must remain",
         "make another admin key first, or use the command line";
+    /// The key is revoked, which is for good.
+    KeyRevoked = "key_revoked", CONFLICT, "The key is revoked",
+        "make another key";
+    /// The key is switched off, or its time is up.
+    KeyNotActive = "key_not_active", CONFLICT, "The key is not active",
+        "make another key; one that is switched off can be switched on first";
+    /// The key has been rotated before.
+    KeySuperseded = "key_superseded", CONFLICT, "Another key has taken its place",
+        "rotate the key that `superseded_by` names";
+    /// The key has been changed since the version that `If-Match` names.
+    PreconditionFailed = "precondition_failed", PRECONDITION_FAILED, "The key is of another version by now",
+        "get the key, decide again, and send its `ETag` in `If-Match`";
     /// The second factor is in force already, or there is none that waits to be.
     TotpConflict = "totp_conflict", CONFLICT, "The second factor is not in the state that this needs",
         "look at `GET /api/v1/admin/totp`; disable a factor before you enrol another one";
@@ -112,6 +127,9 @@ codes! {
     /// The body is JSON, and not what was expected.
     InvalidFields = "invalid_fields", UNPROCESSABLE_ENTITY, "Some fields are not valid",
         "mend the fields that `errors` names";
+    /// A change that does not say which version it was decided on.
+    PreconditionRequired = "precondition_required", PRECONDITION_REQUIRED, "If-Match is needed",
+        "send the `ETag` of the key, as it was when you decided on the change, in `If-Match`";
     /// Too many codes were tried within a minute.
     TotpTooManyAttempts = "totp_too_many_attempts", TOO_MANY_REQUESTS, "Too many codes were tried",
         "try again after `Retry-After` seconds";

@@ -2,14 +2,14 @@
 
 use edge_protocol::{EventKind, KeyEnvironment};
 use jiff::Timestamp;
-use key_policy::{Environment, Policy};
+use key_policy::{Environment, KeyId, Policy};
 use secrecy::SecretString;
 use std::sync::Arc;
 use zeroize::Zeroize;
 
 use super::{
     Key, StoredKey,
-    digest::{PresentedKey, audit_hash},
+    digest::{LookupDigest, PresentedKey, SecretName, audit_hash},
     hashing::{HashRecipe, Iterations, SecretHash},
     new_key::NewKey,
     pool::{HashPool, Overloaded},
@@ -48,6 +48,26 @@ pub struct IssuedKey {
     pub api_key: SecretString,
 }
 
+/// A key that was drawn, before anything is said of what it may do.
+pub(super) struct Drawn {
+    /// Its public name.
+    pub(super) key_id: KeyId,
+    /// What the audit log calls it.
+    pub(super) key_hash: String,
+    api_key: SecretString,
+    lookup: LookupDigest,
+    lookup_secret: SecretName,
+    secret: SecretHash,
+}
+
+impl Drawn {
+    /// What is stored of it, and the key itself.
+    pub(super) fn of(self, key: Key) -> (StoredKey, SecretString) {
+        let Self { api_key, lookup, lookup_secret, secret, .. } = self;
+        (StoredKey { key, lookup, lookup_secret, secret }, api_key)
+    }
+}
+
 /// Issues keys.
 pub struct Issuer {
     /// Where they are kept.
@@ -72,7 +92,19 @@ impl Issuer {
     /// # Errors
     /// As [`IssueError`] says; nothing has been stored then.
     pub async fn issue(&self, new: NewKey, by: &Actor) -> Result<IssuedKey, IssueError> {
-        let environment = match new.environment {
+        let drawn = self.draw(new.environment).await?;
+        let now = self.clock.now();
+        let key = new.into_key(drawn.key_id, now);
+        let audit = entry(&key, by, now).with_key_hash(Some(drawn.key_hash.clone()));
+        let (stored, api_key) = drawn.of(key);
+        self.store.add_key(&stored, &audit).await?;
+        audit.log();
+        Ok(IssuedKey { key: stored.key, api_key })
+    }
+
+    /// Draws a key, and all that it takes to recognise it. Nothing is stored.
+    pub(super) async fn draw(&self, environment: KeyEnvironment) -> Result<Drawn, IssueError> {
+        let environment = match environment {
             KeyEnvironment::Live => Environment::Live,
             KeyEnvironment::Test => Environment::Test,
         };
@@ -86,22 +118,22 @@ impl Issuer {
         let lookup = self.secret.lookup.lookup(presented.expose());
         let key_hash = audit_hash(presented.expose());
         let digest = self.pool.hash(presented, recipe).await?;
-        let now = self.clock.now();
-        let key = new.into_key(made.key_id, now);
-        let audit = entry(&key, by, now).with_key_hash(Some(key_hash));
-        let stored = StoredKey {
-            key,
+        Ok(Drawn {
+            key_id: made.key_id,
+            api_key,
+            key_hash,
             lookup,
             lookup_secret: self.secret.name,
             secret: SecretHash { recipe, digest },
-        };
-        self.store.add_key(&stored, &audit).await?;
-        audit.log();
-        Ok(IssuedKey { key: stored.key, api_key })
+        })
     }
 }
 
-fn entry(key: &Key, by: &Actor, now: Timestamp) -> AuditEntry {
-    let details = format!("scope={} environment={}", key.scope, key.environment.as_str());
+/// The entry of a key that is made.
+pub(super) fn entry(key: &Key, by: &Actor, now: Timestamp) -> AuditEntry {
+    let mut details = format!("scope={} environment={}", key.scope, key.environment.as_str());
+    if let Some(predecessor) = key.supersedes {
+        details.push_str(&format!(" supersedes={predecessor}"));
+    }
     AuditEntry::by(by, EventKind::KeyCreated, key.key_id, now, &details)
 }

@@ -1,5 +1,6 @@
 //! Keys: what one is here, and what can be done with it.
 
+mod difference;
 pub mod digest;
 pub mod hashing;
 pub mod issue;
@@ -7,7 +8,9 @@ pub mod last_used;
 pub mod new_key;
 pub mod pool;
 pub mod revoke;
+pub mod rotate;
 pub mod state;
+pub mod update;
 pub mod verify;
 pub mod view;
 mod whole_number;
@@ -39,7 +42,7 @@ pub struct Key {
     pub scope: Scope,
     /// Which traffic it is meant for.
     pub environment: KeyEnvironment,
-    /// False once it is revoked.
+    /// False when it is switched off, or revoked.
     pub is_active: bool,
     /// Networks it may be used from; empty: from anywhere.
     pub allowed_ips: Vec<IpNet>,
@@ -57,6 +60,14 @@ pub struct Key {
     pub revoked_at: Option<Timestamp>,
     /// Why it was revoked.
     pub revoked_reason: Option<String>,
+    /// Counts the states of this record, from 1. That it was used makes no new one.
+    pub version: u64,
+    /// The key whose place it has taken.
+    pub supersedes: Option<KeyId>,
+    /// The key that has taken its place.
+    pub superseded_by: Option<KeyId>,
+    /// When its place was taken.
+    pub rotated_at: Option<Timestamp>,
 }
 
 impl Key {
@@ -64,6 +75,12 @@ impl Key {
     #[must_use]
     pub fn is_usable(&self, now: Timestamp) -> bool {
         self.is_active && self.expires_at.is_none_or(|end| now < end)
+    }
+
+    /// Whether the key is neither revoked nor superseded: its record can still become another.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.revoked_at.is_none() && self.superseded_by.is_none()
     }
 
     /// Whether the key may be used from this address.

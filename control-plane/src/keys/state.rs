@@ -6,7 +6,8 @@ use std::{fmt, str::FromStr};
 use super::Key;
 
 /// What has become of a key. At any time a key is in exactly one of these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, utoipa::ToSchema)]
+#[schema(rename_all = "lowercase")]
 pub enum KeyState {
     /// It can be used.
     Active,

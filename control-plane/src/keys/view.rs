@@ -55,7 +55,7 @@ pub struct KeyView {
     owner: Option<String>,
     scope: Scope,
     environment: KeyEnvironment,
-    /// False once it is revoked.
+    /// False when it is switched off, and once it is revoked.
     is_active: bool,
     /// Networks it may be used from; empty: from anywhere.
     #[schema(value_type = Vec<NetworkText>)]
@@ -79,6 +79,18 @@ pub struct KeyView {
     /// Why it was revoked.
     #[schema(required)]
     revoked_reason: Option<String>,
+    /// Counts the states of this record; `ETag` has it too. That a key is used makes no new one.
+    #[schema(minimum = 1)]
+    version: u64,
+    /// The key whose place it has taken by rotation.
+    #[schema(required, value_type = Option<KeyIdText>)]
+    supersedes: Option<String>,
+    /// The key that has taken its place by rotation.
+    #[schema(required, value_type = Option<KeyIdText>)]
+    superseded_by: Option<String>,
+    /// When its place was taken.
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    rotated_at: Option<Timestamp>,
 }
 
 impl From<Key> for KeyView {
@@ -99,8 +111,23 @@ impl From<Key> for KeyView {
             last_used_at: key.last_used_at,
             revoked_at: key.revoked_at,
             revoked_reason: key.revoked_reason,
+            version: key.version,
+            supersedes: key.supersedes.map(|it| it.to_string()),
+            superseded_by: key.superseded_by.map(|it| it.to_string()),
+            rotated_at: key.rotated_at,
         }
     }
+}
+
+/// A key that was just issued, in the place of another one.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = RotatedKey)]
+pub struct RotatedKeyView<'a> {
+    /// The new key.
+    #[serde(flatten)]
+    pub issued: IssuedKeyView<'a>,
+    /// The key whose place it takes, and which works until its `expires_at`.
+    pub superseded: KeyView,
 }
 
 /// A key that was just issued: the only view with the key itself in it.

@@ -16,6 +16,8 @@ const TEXT_PATTERN: &str = r"^[^\x00-\x1f\x7f-\x9f]*$";
 const OWNER_PATTERN: &str = "^[!-~]([ -~]*[!-~])?$";
 /// What is in a cursor is nobody's business but ours.
 const CURSOR_PATTERN: &str = "^[A-Za-z0-9_-]{1,128}$";
+/// Entity tags as ours are, or any.
+const ENTITY_TAGS_PATTERN: &str = r#"^(\*|"[1-9][0-9]{0,18}"(, "[1-9][0-9]{0,18}")*)$"#;
 
 fn string(pattern: &str, max_chars: usize) -> ObjectBuilder {
     let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
@@ -47,8 +49,24 @@ impl<const MAX: usize> Text<MAX> {
     }
 }
 
+impl<const MAX: usize> PartialSchema for Text<MAX> {
+    fn schema() -> RefOr<Schema> {
+        string(TEXT_PATTERN, MAX).into()
+    }
+}
+
+impl<const MAX: usize> ToSchema for Text<MAX> {}
+
 /// What can be sent to an upstream in a header.
 pub(crate) struct Owner<const MAX: usize>;
+
+impl<const MAX: usize> PartialSchema for Owner<MAX> {
+    fn schema() -> RefOr<Schema> {
+        string(OWNER_PATTERN, MAX).into()
+    }
+}
+
+impl<const MAX: usize> ToSchema for Owner<MAX> {}
 
 impl<const MAX: usize> Owner<MAX> {
     /// One, or none.
@@ -100,6 +118,18 @@ impl PartialSchema for AddressText {
 }
 
 impl ToSchema for AddressText {}
+
+/// What `If-Match` holds.
+pub(crate) struct EntityTags;
+
+impl PartialSchema for EntityTags {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        text.pattern(Some(ENTITY_TAGS_PATTERN)).examples(["\"1\"", "*"]).into()
+    }
+}
+
+impl ToSchema for EntityTags {}
 
 /// A key's public name.
 pub(crate) struct KeyIdText;

@@ -4,6 +4,8 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use key_policy::KeyId;
 
+use super::key_filter::KeyFilter;
+
 /// The text is no cursor of that list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a cursor that this list has given")]
@@ -19,24 +21,29 @@ pub struct KeyCursor {
 }
 
 impl KeyCursor {
-    /// As clients get it.
+    /// As clients get it, for the list that this filter makes.
     #[must_use]
-    pub fn encode(self) -> String {
+    pub fn encode(self, filter: &KeyFilter) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(format!(
-            "k1:{}:{}",
+            "k2:{}:{}:{}",
+            filter.fingerprint(),
             self.created_at.as_millisecond(),
             self.key_id
         ))
     }
 
-    /// Reads what [`Self::encode`] wrote.
+    /// Reads what [`Self::encode`] wrote for the same filter.
     ///
     /// # Errors
     /// When it did not.
-    pub fn decode(text: &str) -> Result<Self, InvalidCursor> {
+    pub fn decode(text: &str, filter: &KeyFilter) -> Result<Self, InvalidCursor> {
         let plain = plain(text)?;
-        let (millis, key_id) =
-            plain.strip_prefix("k1:").and_then(|rest| rest.split_once(':')).ok_or(InvalidCursor)?;
+        let (millis, key_id) = plain
+            .strip_prefix("k2:")
+            .and_then(|rest| rest.strip_prefix(&filter.fingerprint()))
+            .and_then(|rest| rest.strip_prefix(':'))
+            .and_then(|rest| rest.split_once(':'))
+            .ok_or(InvalidCursor)?;
         let millis = millis.parse().map_err(|_| InvalidCursor)?;
         Ok(Self {
             created_at: Timestamp::from_millisecond(millis).map_err(|_| InvalidCursor)?,
@@ -76,19 +83,24 @@ mod tests {
                 created_at: Timestamp::from_millisecond(millis).expect("in range"),
                 key_id: format!("{id:016x}").parse().expect("a key id"),
             };
-            prop_assert_eq!(KeyCursor::decode(&cursor.encode()), Ok(cursor));
-            prop_assert!(decode_audit(&cursor.encode()).is_err());
+            let none = KeyFilter::default();
+            let text = cursor.encode(&none);
+            prop_assert_eq!(KeyCursor::decode(&text, &none), Ok(cursor));
+            // A cursor of one list is none of another.
+            let other = KeyFilter { owner: Some("a".to_owned()), ..none };
+            prop_assert!(KeyCursor::decode(&text, &other).is_err());
+            prop_assert!(decode_audit(&text).is_err());
         }
 
         #[test]
         fn an_audit_cursor_comes_back_as_it_went(id in any::<i64>()) {
             prop_assert_eq!(decode_audit(&encode_audit(id)), Ok(id));
-            prop_assert!(KeyCursor::decode(&encode_audit(id)).is_err());
+            prop_assert!(KeyCursor::decode(&encode_audit(id), &KeyFilter::default()).is_err());
         }
 
         #[test]
         fn any_other_text_is_refused_quietly(text in ".{0,80}") {
-            let _ = KeyCursor::decode(&text);
+            let _ = KeyCursor::decode(&text, &KeyFilter::default());
             let _ = decode_audit(&text);
         }
     }

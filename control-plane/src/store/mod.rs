@@ -13,6 +13,7 @@ pub mod credentials;
 pub mod cursor;
 mod feed_row;
 pub mod jobs;
+pub mod key_filter;
 #[cfg(test)]
 mod look_up_tests;
 mod news;
@@ -29,7 +30,7 @@ mod write_state;
 pub use usage::{FilterBatch, UsageStore};
 
 use async_trait::async_trait;
-use edge_protocol::{Change, EventKind, Position};
+use edge_protocol::{Change, EventKind, Position, Scope};
 use jiff::Timestamp;
 use key_policy::KeyId;
 use std::{net::IpAddr, sync::Arc};
@@ -44,8 +45,8 @@ use crate::{
 use audit_chain::AuditChain;
 use backup::BackupStore;
 use credentials::CredentialStore;
-use cursor::KeyCursor;
 use jobs::JobStore;
+use key_filter::KeyQuery;
 use pools::{KeyCounts, PoolState};
 use totp::TotpStore;
 
@@ -86,7 +87,7 @@ pub struct Lookup {
     pub found: Option<StoredKey>,
 }
 
-/// A condition on revoking.
+/// A condition on whatever may end the use of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RevokeGuard {
     /// None: the caller can make new admin keys by other means.
@@ -96,6 +97,22 @@ pub enum RevokeGuard {
         /// Whether keys of the test environment are usable here.
         test_keys: bool,
     },
+}
+
+impl RevokeGuard {
+    /// Whether another usable admin key must be there for this one to become what it shall be
+    /// (nothing: it ends), and, if so, whether test keys count.
+    #[must_use]
+    pub fn wants_another_admin(
+        self,
+        before: &Key,
+        after: Option<&Key>,
+        at: Timestamp,
+    ) -> Option<bool> {
+        let Self::KeepOneAdmin { test_keys } = self else { return None };
+        let is_admin = |key: &Key| key.scope == Scope::Admin && key.is_usable(at);
+        (is_admin(before) && !after.is_some_and(is_admin)).then_some(test_keys)
+    }
 }
 
 /// What came of revoking.
@@ -124,6 +141,55 @@ pub struct RevokeRequest {
     pub guard: RevokeGuard,
 }
 
+/// What changing a key takes.
+#[derive(Clone, Debug)]
+pub struct UpdateRequest {
+    /// The key as it shall be. `version` is the one that this was decided on; name, description,
+    /// owner, scope, addresses, limit, metadata, expiry and whether it is active are set.
+    pub key: Key,
+    /// When.
+    pub at: Timestamp,
+    /// On what condition.
+    pub guard: RevokeGuard,
+}
+
+/// What came of changing a key.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Update {
+    /// It is changed, and of the next version.
+    Updated(Key),
+    /// It is of another version by now; nothing was changed or logged.
+    Outdated,
+    /// It is the last usable admin key, and was to be kept.
+    LastAdmin,
+}
+
+/// What rotating a key takes.
+#[derive(Clone, Debug)]
+pub struct RotateRequest {
+    /// Whose place is taken.
+    pub key_id: KeyId,
+    /// The version of it that this was decided on.
+    pub version: u64,
+    /// The key that takes it; `supersedes` names the other.
+    pub successor: StoredKey,
+    /// When the other one ends.
+    pub ends_at: Timestamp,
+    /// On what condition. The successor is no other admin key in that sense: nobody has it yet.
+    pub guard: RevokeGuard,
+}
+
+/// What came of rotating.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rotation {
+    /// The successor is there; this is the key whose place it has taken.
+    Rotated(Key),
+    /// The key is of another version by now; nothing was changed or logged.
+    Outdated,
+    /// It is the last usable admin key and would end at once, and was to be kept.
+    LastAdmin,
+}
+
 /// Keys.
 #[async_trait]
 pub trait KeyStore: Send + Sync {
@@ -137,14 +203,31 @@ pub trait KeyStore: Send + Sync {
         audit: &AuditEntry,
     ) -> Result<Revocation, StoreError>;
 
+    /// Changes a key, with its audit entry and its change, while it is of the version that the
+    /// change was decided on, and not revoked.
+    async fn update_key(
+        &self,
+        request: &UpdateRequest,
+        audit: &AuditEntry,
+    ) -> Result<Update, StoreError>;
+
+    /// Adds a key in the place of another one, which gets an end: with their audit entries and
+    /// their changes, while the other one is of the version that this was decided on, and is
+    /// neither revoked nor superseded.
+    async fn rotate_key(
+        &self,
+        request: &RotateRequest,
+        audit: &[AuditEntry],
+    ) -> Result<Rotation, StoreError>;
+
     /// The key of that public name.
     async fn key(&self, key_id: KeyId) -> Result<Option<Key>, StoreError>;
 
     /// The key of that digest. One index look-up.
     async fn look_up(&self, digest: &LookupDigest) -> Result<Lookup, StoreError>;
 
-    /// Keys, newest first, from after `after` on.
-    async fn keys(&self, after: Option<KeyCursor>, limit: u32) -> Result<Vec<Key>, StoreError>;
+    /// Keys, newest first.
+    async fn keys(&self, query: &KeyQuery) -> Result<Vec<Key>, StoreError>;
 
     /// How many keys there are of each state at `now`; those that end before `soon` count as ending.
     /// Looks at every key, so it is not for every request.

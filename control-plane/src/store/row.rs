@@ -21,7 +21,8 @@ use edge_protocol::Position;
 macro_rules! key_columns {
     () => {
         "key_id, name, description, owner, scope, environment, is_active, allowed_ips, rate_limit, \
-         metadata, created_at_ms, expires_at_ms, last_used_at_ms, revoked_at_ms, revoked_reason"
+         metadata, created_at_ms, expires_at_ms, last_used_at_ms, revoked_at_ms, revoked_reason, \
+         version, supersedes, superseded_by, rotated_at_ms"
     };
 }
 pub(super) use key_columns;
@@ -77,6 +78,10 @@ fn optional_text(row: &impl Cells, column: &str) -> Result<Option<String>, Store
     Ok(row.optional_text(column)?.map(str::to_owned))
 }
 
+fn optional_key_id(row: &impl Cells, column: &str) -> Result<Option<KeyId>, StoreError> {
+    row.optional_text(column)?.map(|text| parse(text, column)).transpose()
+}
+
 /// Reads a key.
 pub(super) fn key(row: &impl Cells) -> Result<Key, StoreError> {
     Ok(Key {
@@ -98,6 +103,10 @@ pub(super) fn key(row: &impl Cells) -> Result<Key, StoreError> {
         last_used_at: optional_time(row, "last_used_at_ms")?,
         revoked_at: optional_time(row, "revoked_at_ms")?,
         revoked_reason: optional_text(row, "revoked_reason")?,
+        version: unsigned(row.integer("version")?, "version")?,
+        supersedes: optional_key_id(row, "supersedes")?,
+        superseded_by: optional_key_id(row, "superseded_by")?,
+        rotated_at: optional_time(row, "rotated_at_ms")?,
     })
 }
 

@@ -1,7 +1,7 @@
 //! `keygate keys list`
 
 use clap::Args;
-use edge_protocol::Scope;
+use edge_protocol::{KeyEnvironment, Scope};
 use std::str::FromStr;
 
 use super::show::{or_dash, seconds};
@@ -13,38 +13,68 @@ use crate::{
     },
     clock::{Clock, SystemClock},
     config::Settings,
-    keys::{Key, view::KeyView},
-    store::cursor::KeyCursor,
+    keys::{Key, state::KeyState, view::KeyView},
+    store::{
+        cursor::KeyCursor,
+        key_filter::{KeyFilter, KeyQuery},
+    },
 };
 
-const PAGE: u32 = 200;
+const PAGE: usize = 200;
 
 #[derive(Args)]
 pub(in crate::cli) struct List {
     /// At most so many
     #[arg(long, default_value_t = 1000)]
     limit: usize,
+    /// Only those in this state: active, disabled, revoked or expired
+    #[arg(long, value_parser = KeyState::from_str)]
+    state: Option<KeyState>,
     /// Only those of this scope: read, write or admin
     #[arg(long, value_parser = Scope::from_str)]
     scope: Option<Scope>,
+    /// Only those that belong to exactly this owner
+    #[arg(long)]
+    owner: Option<String>,
+    /// Only those of this environment: live or test
+    #[arg(long, value_parser = KeyEnvironment::from_str)]
+    environment: Option<KeyEnvironment>,
+    /// Only those that can be used now and end by themselves in so many days
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
+    expiring_within_days: Option<u32>,
+    /// Only those with this text in their name, description or owner, or at the beginning of their id
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
     /// As JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) async fn run(list: List, settings: &Settings) -> anyhow::Result<()> {
-    let List { limit, scope, json } = list;
     let (_, store) = offline::open(settings).await?;
+    let mut query = KeyQuery {
+        filter: KeyFilter {
+            state: list.state,
+            scope: list.scope,
+            owner: list.owner,
+            environment: list.environment,
+            expiring_within_days: list.expiring_within_days,
+            text: list.search,
+        },
+        now: SystemClock.now(),
+        after: None,
+        limit: 0,
+    };
     let mut keys: Vec<Key> = Vec::new();
-    let mut after = None;
-    while keys.len() < limit {
-        let page = store.keys(after, PAGE).await?;
+    while keys.len() < list.limit {
+        let wanted = PAGE.min(list.limit.saturating_sub(keys.len()));
+        query.limit = u32::try_from(wanted).unwrap_or(u32::MAX);
+        let page = store.keys(&query).await?;
         let Some(last) = page.last() else { break };
-        after = Some(KeyCursor { created_at: last.created_at, key_id: last.key_id });
-        keys.extend(page.into_iter().filter(|key| scope.is_none_or(|scope| key.scope == scope)));
+        query.after = Some(KeyCursor { created_at: last.created_at, key_id: last.key_id });
+        keys.extend(page);
     }
-    keys.truncate(limit);
-    if json {
+    if list.json {
         let items: Vec<_> = keys.into_iter().map(KeyView::from).collect();
         return answer_json(&serde_json::json!({ "items": items }));
     }

@@ -1,6 +1,9 @@
 //! Which fields a new key may have.
 
-use super::*;
+use super::{
+    fields::{future, networks},
+    *,
+};
 use crate::testing::{START, at, request};
 use proptest::prelude::*;
 
@@ -78,7 +81,7 @@ fn addresses_become_networks_without_host_bits_or_repeats() {
 
 #[test]
 fn an_expiry_is_in_the_future_and_of_any_zone() {
-    let end = |text: &str| expiry(text, at(START)).ok();
+    let end = |text: &str| future(text, at(START)).ok();
     assert_eq!(end("2026-11-25T14:00:00.123456+01:00"), Some(at("2026-11-25T13:00:00.123Z")));
     for bad in ["2026-11-25T12:00:00Z", "2020-01-01T00:00:00Z", "2027-01-01", "tomorrow", ""] {
         assert_eq!(end(bad), None, "{bad}");

@@ -4,17 +4,18 @@ use async_trait::async_trait;
 use edge_protocol::ChangeKind;
 use jiff::Timestamp;
 use key_policy::KeyId;
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{PgConnection, Postgres, QueryBuilder, Transaction};
 
 use super::{PostgresStore, StoreError, audit, chain, feed};
 use crate::{
     audit::AuditEntry,
     keys::{Key, StoredKey, digest::LookupDigest},
     store::{
-        KeyStore, Lookup, Revocation, RevokeGuard, RevokeRequest,
-        cursor::KeyCursor,
+        KeyStore, Lookup, Revocation, RevokeRequest, RotateRequest, Rotation, Update,
+        UpdateRequest,
+        key_filter::KeyQuery,
         pools::KeyCounts,
-        row::{self, key_columns, to_json},
+        row::{self, key_columns, signed, to_json},
     },
 };
 
@@ -24,9 +25,9 @@ async fn insert(connection: &mut PgConnection, stored: &StoredKey) -> Result<(),
         "INSERT INTO api_keys
             (key_id, lookup, lookup_secret, hash_algorithm, hash_iterations, hash_salt, hash, name, description,
              owner, scope, environment, is_active, allowed_ips, rate_limit, metadata, created_at_ms,
-             expires_at_ms, last_used_at_ms, revoked_at_ms, revoked_reason)
+             expires_at_ms, last_used_at_ms, revoked_at_ms, revoked_reason, version, supersedes)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-                 $19, $20, $21)",
+                 $19, $20, $21, $22, $23)",
     )
     .bind(key.key_id.to_string())
     .bind(lookup.as_slice())
@@ -49,6 +50,8 @@ async fn insert(connection: &mut PgConnection, stored: &StoredKey) -> Result<(),
     .bind(key.last_used_at.map(Timestamp::as_millisecond))
     .bind(key.revoked_at.map(Timestamp::as_millisecond))
     .bind(&key.revoked_reason)
+    .bind(signed(key.version, "version")?)
+    .bind(key.supersedes.map(|it| it.to_string()))
     .execute(connection)
     .await?;
     Ok(())
@@ -68,17 +71,18 @@ async fn lock(connection: &mut PgConnection, key_id: KeyId) -> Result<Option<Key
 /// same time come one after the other here: the end of the log is taken before it is looked.
 async fn another_admin(
     connection: &mut PgConnection,
-    request: &RevokeRequest,
+    key_id: KeyId,
+    at: Timestamp,
     test_keys: bool,
 ) -> Result<bool, StoreError> {
-    chain::lock_head(connection, request.at.as_millisecond()).await?;
+    chain::lock_head(connection, at.as_millisecond()).await?;
     let others: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM api_keys
          WHERE scope = 'admin' AND is_active AND key_id <> $1
            AND (expires_at_ms IS NULL OR expires_at_ms > $2) AND (environment = 'live' OR $3)",
     )
-    .bind(request.key_id.to_string())
-    .bind(request.at.as_millisecond())
+    .bind(key_id.to_string())
+    .bind(at.as_millisecond())
     .bind(test_keys)
     .fetch_one(connection)
     .await?;
@@ -121,15 +125,14 @@ impl PostgresStore {
         if key.revoked_at.is_some() {
             return Ok(Revocation::AlreadyRevoked(key));
         }
-        if let RevokeGuard::KeepOneAdmin { test_keys } = request.guard
-            && key.scope == edge_protocol::Scope::Admin
-            && key.is_usable(request.at)
-            && !another_admin(&mut transaction, request, test_keys).await?
+        if let Some(test_keys) = request.guard.wants_another_admin(&key, None, request.at)
+            && !another_admin(&mut transaction, key.key_id, request.at, test_keys).await?
         {
             return Ok(Revocation::LastAdmin);
         }
         sqlx::query(
-            "UPDATE api_keys SET is_active = false, revoked_at_ms = $1, revoked_reason = $2
+            "UPDATE api_keys
+             SET is_active = false, revoked_at_ms = $1, revoked_reason = $2, version = version + 1
              WHERE key_id = $3",
         )
         .bind(request.at.as_millisecond())
@@ -141,7 +144,89 @@ impl PostgresStore {
         key.is_active = false;
         key.revoked_at = Some(request.at);
         key.revoked_reason.clone_from(&request.reason);
+        key.version += 1;
         Ok(Revocation::Revoked(key))
+    }
+
+    async fn try_update(
+        &self,
+        request: &UpdateRequest,
+        audit: &AuditEntry,
+    ) -> Result<Update, StoreError> {
+        let UpdateRequest { key, at, guard } = request;
+        let mut transaction = self.begin().await?;
+        let before = match lock(&mut transaction, key.key_id).await? {
+            Some(before) if before.version == key.version && before.revoked_at.is_none() => before,
+            _ => return Ok(Update::Outdated),
+        };
+        if let Some(test_keys) = guard.wants_another_admin(&before, Some(key), *at)
+            && !another_admin(&mut transaction, key.key_id, *at, test_keys).await?
+        {
+            return Ok(Update::LastAdmin);
+        }
+        let row = sqlx::query(concat!(
+            "UPDATE api_keys
+             SET name = $1, description = $2, owner = $3, scope = $4, is_active = $5,
+                 allowed_ips = $6, rate_limit = $7, metadata = $8, expires_at_ms = $9,
+                 version = version + 1
+             WHERE key_id = $10 RETURNING ",
+            key_columns!()
+        ))
+        .bind(&key.name)
+        .bind(&key.description)
+        .bind(&key.owner)
+        .bind(key.scope.as_str())
+        .bind(key.is_active)
+        .bind(to_json(&key.allowed_ips)?)
+        .bind(key.rate_limit.as_ref().map(to_json).transpose()?)
+        .bind(to_json(&key.metadata)?)
+        .bind(key.expires_at.map(Timestamp::as_millisecond))
+        .bind(key.key_id.to_string())
+        .fetch_one(&mut *transaction)
+        .await?;
+        let after = row::key(&row)?;
+        self.commit(transaction, key.key_id, ChangeKind::Updated, *at, audit).await?;
+        Ok(Update::Updated(after))
+    }
+
+    async fn try_rotate(
+        &self,
+        request: &RotateRequest,
+        audit: &[AuditEntry],
+    ) -> Result<Rotation, StoreError> {
+        let RotateRequest { key_id, version, successor, ends_at, guard } = request;
+        let at = successor.key.created_at;
+        let mut transaction = self.begin().await?;
+        let before = match lock(&mut transaction, *key_id).await? {
+            Some(before) if before.version == *version && before.is_current() => before,
+            _ => return Ok(Rotation::Outdated),
+        };
+        let after = Key { expires_at: Some(*ends_at), ..before.clone() };
+        if let Some(test_keys) = guard.wants_another_admin(&before, Some(&after), at)
+            && !another_admin(&mut transaction, *key_id, at, test_keys).await?
+        {
+            return Ok(Rotation::LastAdmin);
+        }
+        insert(&mut transaction, successor).await?;
+        let row = sqlx::query(concat!(
+            "UPDATE api_keys
+             SET superseded_by = $1, rotated_at_ms = $2, expires_at_ms = $3, version = version + 1
+             WHERE key_id = $4 RETURNING ",
+            key_columns!()
+        ))
+        .bind(successor.key.key_id.to_string())
+        .bind(at.as_millisecond())
+        .bind(ends_at.as_millisecond())
+        .bind(key_id.to_string())
+        .fetch_one(&mut *transaction)
+        .await?;
+        let after = row::key(&row)?;
+        audit::insert(&mut transaction, audit).await?;
+        feed::append(&mut transaction, successor.key.key_id, ChangeKind::Created, at).await?;
+        let sequence = feed::append(&mut transaction, *key_id, ChangeKind::Updated, at).await?;
+        self.finish(transaction).await?;
+        self.news.publish(sequence);
+        Ok(Rotation::Rotated(after))
     }
 }
 
@@ -159,6 +244,22 @@ impl KeyStore for PostgresStore {
         self.writes.noted(self.try_revoke(request, audit).await)
     }
 
+    async fn update_key(
+        &self,
+        request: &UpdateRequest,
+        audit: &AuditEntry,
+    ) -> Result<Update, StoreError> {
+        self.writes.noted(self.try_update(request, audit).await)
+    }
+
+    async fn rotate_key(
+        &self,
+        request: &RotateRequest,
+        audit: &[AuditEntry],
+    ) -> Result<Rotation, StoreError> {
+        self.writes.noted(self.try_rotate(request, audit).await)
+    }
+
     async fn key(&self, key_id: KeyId) -> Result<Option<Key>, StoreError> {
         sqlx::query(concat!("SELECT ", key_columns!(), " FROM api_keys WHERE key_id = $1"))
             .bind(key_id.to_string())
@@ -174,25 +275,12 @@ impl KeyStore for PostgresStore {
         row::lookup(&row)
     }
 
-    async fn keys(&self, after: Option<KeyCursor>, limit: u32) -> Result<Vec<Key>, StoreError> {
-        let query = match after {
-            None => sqlx::query(concat!(
-                "SELECT ",
-                key_columns!(),
-                " FROM api_keys ORDER BY created_at_ms DESC, key_id DESC LIMIT $1"
-            ))
-            .bind(i64::from(limit)),
-            Some(cursor) => sqlx::query(concat!(
-                "SELECT ",
-                key_columns!(),
-                " FROM api_keys WHERE (created_at_ms, key_id) < ($2, $3)
-                 ORDER BY created_at_ms DESC, key_id DESC LIMIT $1"
-            ))
-            .bind(i64::from(limit))
-            .bind(cursor.created_at.as_millisecond())
-            .bind(cursor.key_id.to_string()),
-        };
-        query.fetch_all(&self.pool).await?.iter().map(row::key).collect()
+    async fn keys(&self, query: &KeyQuery) -> Result<Vec<Key>, StoreError> {
+        let select = concat!("SELECT ", key_columns!(), " FROM api_keys");
+        let mut sql = QueryBuilder::<Postgres>::new(select);
+        // With this collation `lower` knows only ASCII.
+        query.push_to(&mut sql, "strpos", |column| format!("lower({column} COLLATE \"C\")"));
+        sql.build().fetch_all(&self.pool).await?.iter().map(row::key).collect()
     }
 
     async fn count_keys(&self, now: Timestamp, soon: Timestamp) -> Result<KeyCounts, StoreError> {

@@ -1,0 +1,335 @@
+//! `PUT /api/v1/admin/api-keys/{key_id}`: replaces all that can be changed of a key.
+
+use axum::extract::State;
+use std::sync::Arc;
+
+use super::{
+    authenticate::Admin,
+    body,
+    path::{KeyIdParameter, KeyPath},
+    precondition::{IfMatch, IfMatchParameter, Tagged},
+    query::{Nothing, Parameters},
+};
+use crate::{
+    http::problem::{Code, Problem},
+    keys::{
+        new_key::FieldError,
+        update::{UpdateError, UpdateKeyRequest, update},
+        view::KeyView,
+    },
+    service::Service,
+    store::RevokeGuard,
+};
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UpdateKeyError {
+    #[error("some fields are not valid")]
+    Invalid(Vec<FieldError>),
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+}
+
+impl From<UpdateKeyError> for Problem {
+    fn from(error: UpdateKeyError) -> Self {
+        let text = error.to_string();
+        match error {
+            UpdateKeyError::Invalid(errors) => Self::new(Code::InvalidFields).errors(errors),
+            UpdateKeyError::Update(UpdateError::NotFound) => Self::new(Code::NotFound),
+            UpdateKeyError::Update(UpdateError::Revoked) => Self::new(Code::KeyRevoked),
+            UpdateKeyError::Update(UpdateError::Outdated(_)) => {
+                Self::new(Code::PreconditionFailed).detail(text)
+            }
+            UpdateKeyError::Update(UpdateError::LastAdmin) => Self::new(Code::LastAdminKey)
+                .detail("make another admin key first, or change it with `keygate keys update`"),
+            UpdateKeyError::Update(UpdateError::Store(error)) => error.into(),
+        }
+    }
+}
+
+/// Changes a key
+///
+/// Replaces all that can be changed; every field must be there. What a key keeps for good (its id,
+/// its environment, what has happened to it) is not to be sent. A change that changes nothing makes
+/// no new version.
+#[utoipa::path(
+    put,
+    path = "/api/v1/admin/api-keys/{key_id}",
+    tag = "keys",
+    operation_id = "update_key",
+    params(KeyIdParameter, IfMatchParameter),
+    request_body = UpdateKeyRequest,
+    responses(
+        (
+            status = OK,
+            description = "The key as it is now",
+            body = KeyView,
+            headers(("ETag" = String, description = "The version of the key.")),
+        ),
+        (
+            status = CONFLICT,
+            description = "`key_revoked`: a revoked key stays as it is; `last_admin_key`: one usable admin key must remain",
+        ),
+        (status = PRECONDITION_FAILED, description = "`precondition_failed`: the key has been changed since"),
+        (status = PRECONDITION_REQUIRED, description = "`precondition_required`: `If-Match` is missing"),
+    )
+)]
+pub(super) async fn handler(
+    admin: Admin,
+    KeyPath(key_id): KeyPath,
+    Parameters(Nothing {}): Parameters<Nothing>,
+    State(service): State<Arc<Service>>,
+    IfMatch(expected): IfMatch,
+    body::Json(request): body::Json<UpdateKeyRequest>,
+) -> Result<Tagged<KeyView>, Problem> {
+    let change = request.check().map_err(UpdateKeyError::Invalid)?;
+    let guard = RevokeGuard::KeepOneAdmin { test_keys: service.test_keys };
+    let (updating, actor) = (Arc::clone(&service), admin.actor());
+    let done = service
+        .complete(async move {
+            let (store, clock) = (&*updating.store, &*updating.clock);
+            update(store, clock, key_id, change, &expected, guard, &actor).await
+        })
+        .await?;
+    if let Err(UpdateError::LastAdmin) = done {
+        admin.record_denial(&service, key_id, "last_admin_key").await;
+    }
+    Ok(Tagged::key(done.map_err(UpdateKeyError::from)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, http::Request};
+    use edge_protocol::{ChangeKind, Scope};
+    use serde_json::{Value, json};
+
+    use crate::{
+        admin::tests::call,
+        keys::{Key, new_key::NewKeyRequest},
+        store::Changes,
+        testing::{Answer, TestService, request, send},
+    };
+
+    const PATH: &str = "/api/v1/admin/api-keys/";
+    const READ_ONLY: [&str; 11] = [
+        "key_id",
+        "environment",
+        "created_at",
+        "last_used_at",
+        "revoked_at",
+        "revoked_reason",
+        "version",
+        "supersedes",
+        "superseded_by",
+        "rotated_at",
+        "api_key",
+    ];
+
+    fn put(key: &Key, with: &str, if_match: Option<&str>, body: &Value) -> Request<Body> {
+        let mut request =
+            call("PUT", &format!("{PATH}{}", key.key_id), with, Some(&body.to_string()));
+        if let Some(tag) = if_match {
+            request.headers_mut().insert("if-match", tag.parse().expect("a value"));
+        }
+        request
+    }
+
+    /// What can be changed of a key, as it is.
+    async fn writable(it: &TestService, key: &Key, with: &str) -> (Value, String) {
+        let answer =
+            send(&it.admin, call("GET", &format!("{PATH}{}", key.key_id), with, None)).await;
+        let tag = answer.header("etag").expect("a tag").to_owned();
+        let mut body = answer.json();
+        for field in READ_ONLY {
+            body.as_object_mut().expect("an object").remove(field);
+        }
+        (body, tag)
+    }
+
+    async fn changes(it: &TestService) -> Vec<(String, ChangeKind)> {
+        let (_, changes) = it.service.store.changes(0, 100).await.expect("read");
+        let Changes::Since(changes) = changes else { panic!("unknown") };
+        changes.into_iter().map(|change| (change.key_id, change.kind)).collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_got_can_be_changed_and_put_back() {
+        let it = TestService::start().await;
+        let (admin, good) = it.issue_admin().await;
+        let (key, _) = it.issue(request("billing")).await;
+        let (mut body, tag) = writable(&it, &key, &good).await;
+        assert_eq!(tag, "\"1\"");
+        body["name"] = json!("nightly billing");
+        body["scope"] = json!("write");
+        body["allowed_ips"] = json!(["10.0.0.1/8"]);
+        body["expires_at"] = json!("2027-01-01T00:00:00Z");
+        body["metadata"] = json!({"ticket": 7});
+        let answer = send(&it.admin, put(&key, &good, Some(&tag), &body)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.header("etag"), Some("\"2\""));
+        let changed = answer.json();
+        assert_eq!(changed["name"], "nightly billing");
+        assert_eq!(changed["allowed_ips"], json!(["10.0.0.0/8"]));
+        assert_eq!((&changed["version"], &changed["is_active"]), (&json!(2), &json!(true)));
+        let (now, tag) = writable(&it, &key, &good).await;
+        body["allowed_ips"] = json!(["10.0.0.0/8"]);
+        assert_eq!((now, tag.as_str()), (body.clone(), "\"2\""));
+
+        let audit = it.audit().await;
+        assert_eq!(
+            audit.last().expect("an entry"),
+            &(
+                "KEY_UPDATED".to_owned(),
+                format!(
+                    "actor={} client_ip=192.0.2.7 version=2 scope=read->write \
+                     expires_at=never->2027-01-01T00:00:00Z allowed_ips=anywhere->10.0.0.0/8 \
+                     name=\"billing\"->\"nightly billing\" metadata=changed",
+                    admin.key_id
+                )
+            )
+        );
+        // Filters are told to forget what they know of it.
+        let id = key.key_id.to_string();
+        assert_eq!(changes(&it).await.last(), Some(&(id, ChangeKind::Updated)));
+
+        // Doing it again changes nothing, and says so to nobody.
+        let again = send(&it.admin, put(&key, &good, Some(&tag), &body)).await;
+        assert_eq!((again.status.as_u16(), again.header("etag")), (200, Some("\"2\"")));
+        assert_eq!(it.audit().await.len(), audit.len());
+    }
+
+    #[tokio::test]
+    async fn a_change_names_the_version_it_was_decided_on() {
+        let it = TestService::start().await;
+        let (_, good) = it.issue_admin().await;
+        let (key, _) = it.issue(request("a")).await;
+        let (mut body, tag) = writable(&it, &key, &good).await;
+        body["name"] = json!("b");
+        let refused = async |tag: Option<&str>| -> (u16, String) {
+            send(&it.admin, put(&key, &good, tag, &body)).await.problem()
+        };
+        assert_eq!(refused(None).await, (428, "precondition_required".to_owned()));
+        assert_eq!(refused(Some("1")).await, (400, "invalid_header".to_owned()));
+        for other in ["\"2\"", "W/\"1\"", "\"0\"", "\"x\""] {
+            assert_eq!(refused(Some(other)).await, (412, "precondition_failed".to_owned()));
+        }
+        assert_eq!(send(&it.admin, put(&key, &good, Some(&tag), &body)).await.status, 200);
+        // Who decided on the first version comes too late.
+        assert_eq!(refused(Some(&tag)).await, (412, "precondition_failed".to_owned()));
+        body["name"] = json!("c");
+        assert_eq!(send(&it.admin, put(&key, &good, Some("*"), &body)).await.status, 200);
+        let one_of = "\"7\", \"3\"";
+        body["name"] = json!("d");
+        assert_eq!(send(&it.admin, put(&key, &good, Some(one_of), &body)).await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn of_many_changes_to_one_version_exactly_one_is_made() {
+        let it = TestService::start().await;
+        let (_, good) = it.issue_admin().await;
+        let (key, _) = it.issue(request("a")).await;
+        let (body, tag) = writable(&it, &key, &good).await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for number in 0..20 {
+            let (admin, mut body) = (it.admin.clone(), body.clone());
+            body["name"] = json!(format!("name {number}"));
+            let request = put(&key, &good, Some(&tag), &body);
+            tasks.spawn(async move { send(&admin, request).await.status.as_u16() });
+        }
+        let mut statuses = tasks.join_all().await;
+        statuses.sort_unstable();
+        assert_eq!((statuses[0], &statuses[1..]), (200, &[412; 19][..]));
+        let updates = it.audit().await.iter().filter(|(event, _)| event == "KEY_UPDATED").count();
+        assert_eq!(updates, 1);
+    }
+
+    #[tokio::test]
+    async fn a_key_can_be_switched_off_and_on_again_until_it_is_revoked() {
+        let it = TestService::start().await;
+        let (_, good) = it.issue_admin().await;
+        let (key, text) = it.issue(NewKeyRequest { scope: Scope::Admin, ..request("a") }).await;
+        let (mut body, _) = writable(&it, &key, &good).await;
+        let works = async || send(&it.admin, call("GET", PATH, &text, None)).await.status == 200;
+        for active in [false, true, false] {
+            body["is_active"] = json!(active);
+            let answer = send(&it.admin, put(&key, &good, Some("*"), &body)).await;
+            assert_eq!(
+                (answer.status.as_u16(), &answer.json()["is_active"]),
+                (200, &json!(active))
+            );
+            assert_eq!(works().await, active);
+        }
+        let path = format!("{PATH}{}", key.key_id);
+        let revoked = send(&it.admin, call("DELETE", &path, &good, None)).await;
+        assert_eq!(revoked.json()["version"], 5);
+        body["is_active"] = json!(true);
+        let answer = send(&it.admin, put(&key, &good, Some("*"), &body)).await;
+        assert_eq!(answer.problem(), (409, "key_revoked".to_owned()));
+        assert!(!works().await);
+    }
+
+    #[tokio::test]
+    async fn no_change_takes_the_last_usable_admin_key_away() {
+        let it = TestService::start().await;
+        let (admin, good) = it.issue_admin().await;
+        let (body, tag) = writable(&it, &admin, &good).await;
+        let harm = [
+            ("scope", json!("write")),
+            ("is_active", json!(false)),
+            ("expires_at", json!("2026-11-25T12:00:00Z")),
+        ];
+        for (field, value) in harm.clone() {
+            let mut body = body.clone();
+            body[field] = value;
+            let answer = send(&it.admin, put(&admin, &good, Some(&tag), &body)).await;
+            assert_eq!(answer.problem(), (409, "last_admin_key".to_owned()), "{field}");
+            let audit = it.audit().await;
+            let (event, details) = audit.last().expect("an entry");
+            assert_eq!(event, "ADMIN_DENIED");
+            assert!(details.contains("reason=last_admin_key"), "{details}");
+        }
+        // What leaves it usable may be changed, and with another one there, the rest too.
+        let mut harmless = body.clone();
+        harmless["name"] = json!("root");
+        harmless["expires_at"] = json!("2026-11-25T12:00:01Z");
+        assert_eq!(send(&it.admin, put(&admin, &good, Some(&tag), &harmless)).await.status, 200);
+        let (_, other) = it.issue_admin().await;
+        for (field, value) in harm {
+            let mut body = body.clone();
+            body[field] = value;
+            let answer = send(&it.admin, put(&admin, &other, Some("*"), &body)).await;
+            assert_eq!(answer.status, 200, "{field}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_field_that_can_be_changed_must_be_there_and_no_other() {
+        let it = TestService::start().await;
+        let (_, good) = it.issue_admin().await;
+        let (key, _) = it.issue(request("a")).await;
+        let (body, _) = writable(&it, &key, &good).await;
+        let refused = async |body: &Value| -> Value {
+            let answer: Answer = send(&it.admin, put(&key, &good, Some("*"), body)).await;
+            assert_eq!(answer.problem(), (422, "invalid_fields".to_owned()), "{body}");
+            answer.json()["errors"][0].clone()
+        };
+        for field in body.as_object().expect("an object").keys() {
+            let mut body = body.clone();
+            body.as_object_mut().expect("an object").remove(field);
+            assert_eq!(refused(&body).await["pointer"], format!("#/{field}"));
+        }
+        for field in READ_ONLY {
+            let mut body = body.clone();
+            body[field] = Value::Null;
+            assert_eq!(refused(&body).await["pointer"], format!("#/{field}"));
+        }
+        let mut bad = body.clone();
+        bad["allowed_ips"] = json!(["10.0.0.0/8", "x"]);
+        assert_eq!(refused(&bad).await["pointer"], "#/allowed_ips/1");
+        assert_eq!(it.audit().await.len(), 2);
+
+        let unknown = Key { key_id: key_policy::KeyId::from_u64(7), ..key };
+        let answer = send(&it.admin, put(&unknown, &good, Some("*"), &body)).await;
+        assert_eq!(answer.problem(), (404, "not_found".to_owned()));
+    }
+}
