@@ -34,6 +34,8 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 /// What was asked for does not exist.
 const NOT_FOUND: u8 = 3;
+/// It is there, and in a state or of a version that does not allow what was asked for.
+const CONFLICT: u8 = 4;
 /// How long threads that are still at work when all is done are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -45,7 +47,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 #[command(
     name = "keygate",
     version,
-    after_help = "Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration, 3 not found."
+    after_help = "Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration, 3 not found, \
+                  4 the key's state or version does not allow it."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -66,7 +69,7 @@ enum Command {
     },
     /// Bring the database up to date, and make it if there is none
     Migrate,
-    /// Make, list, show and revoke keys, in the database itself; a running service notices at once
+    /// Make, list, show, change, rotate and revoke keys, in the database itself; a running service notices at once
     #[command(subcommand)]
     Keys(keys::Command),
     /// Show which admin keys have a second factor, and take a lost one away
@@ -97,6 +100,11 @@ enum Command {
 #[derive(Debug, thiserror::Error)]
 #[error("there is no key {0}")]
 struct NoSuchKey(String);
+
+/// What a command ends with when the key does not allow it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Conflict(String);
 
 /// An argument that cannot be used, found after clap had let it pass.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +149,8 @@ fn code(error: &anyhow::Error) -> u8 {
         || matches!(error.downcast_ref(), Some(BackupError::Missing(_)))
     {
         NOT_FOUND
+    } else if error.is::<Conflict>() {
+        CONFLICT
     } else {
         FAILED
     }

@@ -19,6 +19,7 @@ log, with `cli` as who did it, and a running service notices at once. Answers go
 | 1 | tried, and failed; of `healthcheck`: the service is not well; of `audit verify`: the log is not as it was written; of `doctor`: something is to be mended |
 | 2 | the command line or a setting is wrong; nothing was tried |
 | 3 | what was asked for does not exist |
+| 4 | it exists, and its state or version does not allow what was asked for |
 ";
 
 /// The page.

@@ -4,7 +4,9 @@ mod create;
 mod fields;
 mod list;
 mod revoke;
+mod rotate;
 mod show;
+mod update;
 
 use clap::Subcommand;
 use key_policy::KeyId;
@@ -25,6 +27,10 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Change a key; what is not named stays as it is
+    Update(Box<update::Update>),
+    /// Make a key that takes another one's place, and show it: once, and never again
+    Rotate(rotate::Rotate),
     /// End a key, at once and for good
     Revoke {
         /// Its 16 hex digits
@@ -43,6 +49,8 @@ pub(super) async fn run(command: Command, settings: &Settings) -> anyhow::Result
         Command::Create(create) => create::run(create, settings).await,
         Command::List(list) => list::run(list, settings).await,
         Command::Show { key_id, json } => show::run(key_id, json, settings).await,
+        Command::Update(update) => update::run(*update, settings).await,
+        Command::Rotate(rotate) => rotate::run(rotate, settings).await,
         Command::Revoke { key_id, reason, json } => {
             revoke::run(key_id, reason, json, settings).await
         }

@@ -43,6 +43,10 @@ pub(super) fn details(key: &Key) -> String {
         Some(reason) => format!("{} ({reason})", seconds(at)),
         None => seconds(at),
     });
+    let rotated = key
+        .rotated_at
+        .zip(key.superseded_by)
+        .map(|(at, successor)| format!("{} (superseded by {successor})", seconds(at)));
     let lines = [
         ("key id", key.key_id.to_string()),
         ("name", key.name.clone()),
@@ -61,6 +65,9 @@ pub(super) fn details(key: &Key) -> String {
         ("expires", or_dash(key.expires_at.map(seconds).as_deref())),
         ("last used", or_dash(key.last_used_at.map(seconds).as_deref())),
         ("revoked", or_dash(revoked.as_deref())),
+        ("supersedes", or_dash(key.supersedes.map(|it| it.to_string()).as_deref())),
+        ("rotated", or_dash(rotated.as_deref())),
+        ("version", key.version.to_string()),
     ];
     lines.map(|(title, value)| format!("{title:13} {value}\n")).concat()
 }
