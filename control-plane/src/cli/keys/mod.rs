@@ -11,6 +11,7 @@ mod update;
 use clap::Subcommand;
 use key_policy::KeyId;
 
+use super::usage;
 use crate::config::Settings;
 
 #[derive(Subcommand)]
@@ -27,6 +28,8 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show how often a key was used
+    Usage(usage::Arguments),
     /// Change a key; what is not named stays as it is
     Update(Box<update::Update>),
     /// Make a key that takes another one's place, and show it: once, and never again
@@ -49,6 +52,7 @@ pub(super) async fn run(command: Command, settings: &Settings) -> anyhow::Result
         Command::Create(create) => create::run(create, settings).await,
         Command::List(list) => list::run(list, settings).await,
         Command::Show { key_id, json } => show::run(key_id, json, settings).await,
+        Command::Usage(arguments) => usage::run(arguments, settings).await,
         Command::Update(update) => update::run(*update, settings).await,
         Command::Rotate(rotate) => rotate::run(rotate, settings).await,
         Command::Revoke { key_id, reason, json } => {
