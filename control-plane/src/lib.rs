@@ -34,6 +34,7 @@ pub mod http;
 pub mod jobs;
 pub mod keys;
 pub mod lifecycle;
+pub mod limits;
 pub mod metrics;
 pub mod open_files;
 pub mod openapi;

@@ -10,6 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use crate::{
+    admin::{denials::Denials, limit::AdminLimits},
     audit::{
         AuditEntry,
         keeper::Keeper,
@@ -19,7 +20,8 @@ use crate::{
     clock::Clock,
     config::{Config, TestKeys},
     edge::followers::Followers,
-    keys::{issue::Issuer, last_used::LastUsed, pool::HashPool, verify::Verifier},
+    keys::{issue::Issuer, last_used::LastUsed, once::Once, pool::HashPool, verify::Verifier},
+    limits::{Meter, memory::MemoryMeter},
     random::{Random, RandomError},
     secret_key::{self, SecretKeyFault},
     store::{Store, StoreError},
@@ -117,8 +119,14 @@ pub struct Service {
     pub second_factor: SecondFactor,
     /// Issues keys.
     pub issuer: Issuer,
+    /// Knows which requests were made before.
+    pub once: Once,
     /// Where keys are hashed.
     pub pool: Arc<HashPool>,
+    /// How much the admin API takes from whom.
+    pub admin_limits: AdminLimits,
+    /// Refusals that were too many for the audit log.
+    pub admin_denials: Denials,
     /// Writes the control plane's own events.
     pub recorder: Recorder,
     /// Vouches for the audit log, and retires its beginning.
@@ -165,6 +173,7 @@ impl Service {
         }
         let test_keys = test_keys == TestKeys::On;
         let policy = config.policy.clone();
+        let meter: Arc<dyn Meter> = Arc::new(MemoryMeter::new(Arc::clone(&clock)));
         Ok(Self {
             environment: config.environment,
             test_keys,
@@ -182,11 +191,20 @@ impl Service {
                 store: Arc::clone(&store),
                 policy,
                 secret: secrets.current.clone(),
+                previous_secret: secrets.previous.clone(),
                 iterations: config.iterations,
                 pool: Arc::clone(&pool),
                 clock: Arc::clone(&clock),
                 random: Arc::clone(&random),
             },
+            once: Once::new(Arc::clone(&store), Arc::clone(&clock), &secrets),
+            admin_limits: AdminLimits::new(
+                config.admin_limits,
+                meter,
+                Arc::clone(&clock),
+                &*random,
+            )?,
+            admin_denials: Denials::default(),
             recorder: Recorder::new(Arc::clone(&store), Arc::clone(&clock)),
             audit_keeper: Keeper::new(
                 Arc::clone(&store),

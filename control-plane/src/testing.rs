@@ -23,7 +23,9 @@ use crate::{
     admin,
     audit::Actor,
     clock::testing::ManualClock,
-    config::{AuditConfig, Config, DatabaseUrl, SecretKey, TestKeys, UsageConfig},
+    config::{
+        AdminLimitsConfig, AuditConfig, Config, DatabaseUrl, SecretKey, TestKeys, UsageConfig,
+    },
     edge,
     http::Peer,
     keys::{Key, hashing::Iterations, issue::IssuedKey, new_key::NewKeyRequest},
@@ -140,6 +142,7 @@ pub(crate) fn config(database: &Database, environment: Deployment) -> Config {
         audit: AuditConfig::default(),
         require_totp: false,
         usage: UsageConfig::default(),
+        admin_limits: AdminLimitsConfig::default(),
         policy: key_policy::Policy::default(),
     }
 }

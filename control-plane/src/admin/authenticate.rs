@@ -8,7 +8,11 @@ use edge_protocol::{EventKind, Scope};
 use key_policy::KeyId;
 use std::{net::IpAddr, sync::Arc};
 
-use super::second_factor;
+use super::{
+    denials,
+    limit::{Standing, Told},
+    second_factor,
+};
 use crate::{
     audit::{Actor, AuditEntry},
     http::{
@@ -65,6 +69,8 @@ enum Refusal {
     Expired,
     Address,
     Scope,
+    /// The address was refused too often; the key was not looked at.
+    NotLookedAt,
 }
 
 impl Refusal {
@@ -80,6 +86,7 @@ impl Refusal {
             Self::Expired => "expired_key",
             Self::Address => "address_not_allowed",
             Self::Scope => "scope",
+            Self::NotLookedAt => "too_many_failures",
         }
     }
 
@@ -95,6 +102,7 @@ impl Refusal {
             | Self::Expired => Code::InvalidCredential,
             Self::Address => Code::AddressDenied,
             Self::Scope => Code::ScopeDenied,
+            Self::NotLookedAt => Code::TooManyFailures,
         }
     }
 
@@ -108,6 +116,7 @@ impl Refusal {
             Self::Revoked | Self::Expired => "expiry",
             Self::Address => "address",
             Self::Scope => "scope",
+            Self::NotLookedAt => "limits",
         }
     }
 
@@ -154,15 +163,31 @@ impl FromRequestParts<Arc<Service>> for KeyHolder {
             return Err(Problem::new(Code::Internal));
         };
         let mut caller = Caller::default();
-        let refusal = match check(parts, service, client_ip, &mut caller).await? {
+        let told = parts.extensions.get::<Told>().cloned().unwrap_or_default();
+        let limits = &service.admin_limits;
+        let look = limits.may_fail(client_ip).await.decision.allowed;
+        let refusal = match check(parts, service, client_ip, &mut caller, look).await? {
             Ok(key_id) => {
                 // Reading leaves no audit entry; the request's line tells who it was.
                 tracing::Span::current().record("actor", tracing::field::display(key_id));
+                let standing = limits.call(key_id).await;
+                told.tell(standing);
+                if !standing.decision.allowed {
+                    let caller = denials::Caller::Key(key_id, client_ip);
+                    return Err(too_many(service, caller, &standing, Code::RateLimited).await);
+                }
                 decisions::count(By::Admin, "scope", EventKind::ValidApiKey, "known");
                 return Ok(Self(Admin { key_id, client_ip, proof: Proof::NotNeeded }));
             }
             Err(refusal) => refusal,
         };
+        // Counted when it was refused: those who come at the same time cannot share the last place.
+        let standing = limits.failed(client_ip).await;
+        if !standing.decision.allowed {
+            told.tell(standing);
+            let caller = denials::Caller::Address(client_ip);
+            return Err(too_many(service, caller, &standing, Code::TooManyFailures).await);
+        }
         decisions::count(By::Admin, refusal.layer(), refusal.event(), refusal.reason());
         let route = parts.extensions.get::<MatchedPath>().map_or("-", MatchedPath::as_str);
         let entry =
@@ -170,6 +195,21 @@ impl FromRequestParts<Arc<Service>> for KeyHolder {
         service.recorder.record(entry).await;
         Err(Problem::new(refusal.code()))
     }
+}
+
+/// Refuses a call because there were too many before it.
+async fn too_many(
+    service: &Service,
+    caller: denials::Caller,
+    standing: &Standing,
+    code: Code,
+) -> Problem {
+    decisions::count(By::Admin, "limits", EventKind::AdminDenied, caller.reason());
+    let what = format!("limit={} window_seconds=60", standing.limit());
+    if let Some(entry) = service.admin_denials.note(caller, service.clock.now(), &what) {
+        service.recorder.record(entry).await;
+    }
+    Problem::new(code).retry_after(standing.retry_after())
 }
 
 fn denial(
@@ -203,6 +243,7 @@ async fn check(
     service: &Service,
     client_ip: IpAddr,
     caller: &mut Caller,
+    look: bool,
 ) -> Result<Result<KeyId, Refusal>, Problem> {
     if query_has_key(parts.uri.query().unwrap_or_default()) {
         return Ok(Err(Refusal::InQuery));
@@ -223,6 +264,10 @@ async fn check(
     let Some(presented) = PresentedKey::new(presented) else {
         return Ok(Err(Refusal::NoKey));
     };
+    let digest = service.admin_limits.digest(&presented);
+    if !look && !service.admin_limits.was_let_in(digest) {
+        return Ok(Err(Refusal::NotLookedAt));
+    }
     caller.key_hash = Some(audit_hash(presented.expose()));
     let verification = service.verifier.verify(presented).await.map_err(|error| {
         decisions::count(By::Admin, "known", EventKind::DbError, error.reason());
@@ -237,6 +282,7 @@ async fn check(
     if let Some(refusal) = refuse(&key, service, client_ip) {
         return Ok(Err(refusal));
     }
+    service.admin_limits.remember(digest).await;
     service.last_used.note(&key, service.clock.now());
     Ok(Ok(key.key_id))
 }

@@ -23,16 +23,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        if !is_json(&request) {
-            return Err(Problem::new(Code::UnsupportedMediaType));
-        }
-        let body = Bytes::from_request(request, state).await.map_err(|rejection| {
-            Problem::new(match rejection.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => Code::BodyTooLarge,
-                _ => Code::MalformedBody,
-            })
-        })?;
-        parse(&body).map(Self)
+        parse(&read(request, state).await?).map(Self)
     }
 }
 
@@ -51,6 +42,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Optional<T> {
     }
 }
 
+/// The bytes of a body that says it is JSON.
+pub(super) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    if !is_json(&request) {
+        return Err(Problem::new(Code::UnsupportedMediaType));
+    }
+    Bytes::from_request(request, state).await.map_err(|rejection| {
+        Problem::new(match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Code::BodyTooLarge,
+            _ => Code::MalformedBody,
+        })
+    })
+}
+
 fn is_json(request: &Request) -> bool {
     let media_type =
         request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -59,7 +63,8 @@ fn is_json(request: &Request) -> bool {
         .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+/// Reads what the bytes hold.
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();

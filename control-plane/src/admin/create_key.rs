@@ -10,19 +10,22 @@ use std::sync::Arc;
 
 use super::{
     authenticate::Admin,
-    body,
+    idempotency::{Call, IdempotencyParameter, Idempotent, KeyMadeBeforeView, replay},
     precondition::Tagged,
     query::{Nothing, Parameters},
 };
 use crate::{
     http::problem::{Code, Problem},
     keys::{
-        issue::IssueError,
+        issue::{IssueError, IssuedKey, IssuedOnce},
         new_key::{FieldError, NewKeyRequest},
         view::{IssuedKeyView, KeyView},
     },
     service::Service,
 };
+
+/// What names of requests belong to.
+const PLACE: &str = "POST /api/v1/admin/api-keys/";
 
 /// Why no key was made.
 #[derive(Debug, thiserror::Error)]
@@ -49,12 +52,14 @@ impl From<CreateKeyError> for Problem {
 
 /// Makes a key
 ///
-/// The answer is the only one that ever shows the key itself.
+/// The answer is the only one that ever shows the key itself. With an `Idempotency-Key` a call that is
+/// sent again makes no second key, and its answer has null in the place of the key.
 #[utoipa::path(
     post,
     path = "/api/v1/admin/api-keys/",
     tag = "keys",
     operation_id = "create_key",
+    params(IdempotencyParameter),
     request_body = NewKeyRequest,
     responses(
         (
@@ -66,20 +71,51 @@ impl From<CreateKeyError> for Problem {
                 ("ETag" = String, description = "The version of the key."),
             ),
         ),
+        (
+            status = OK,
+            description = "This call had made the key before. Nothing was done, and the key cannot be shown again",
+            body = KeyMadeBeforeView,
+            headers(
+                ("Location", description = "Where the key is found."),
+                ("Idempotent-Replayed", description = "`true`"),
+            ),
+        ),
+        (status = CONFLICT, description = "`idempotency_key_in_use`: the same call is under way"),
     )
 )]
 pub(super) async fn handler(
     admin: Admin,
     Parameters(Nothing {}): Parameters<Nothing>,
     State(service): State<Arc<Service>>,
-    body::Json(request): body::Json<NewKeyRequest>,
+    call: Idempotent<NewKeyRequest>,
 ) -> Result<Response, Problem> {
+    let (request, turn) = match call.begin(&service, &admin, PLACE).await? {
+        Call::Make(request, turn) => (request, turn),
+        Call::Made(response) => return Ok(response),
+    };
     let new = request.check(service.clock.now()).map_err(CreateKeyError::Invalid)?;
     let (issuing, actor) = (Arc::clone(&service), admin.actor());
     let issued = service
-        .complete(async move { issuing.issuer.issue(new, &actor).await })
+        .complete(async move {
+            // The turn is held until the key is made, even if nobody waits for it any more.
+            let Some(turn) = turn else {
+                return issuing.issuer.issue(new, &actor).await.map(Ok);
+            };
+            Ok(match issuing.issuer.issue_once(new, &actor, turn.claim()).await? {
+                IssuedOnce::Now(issued) => Ok(issued),
+                IssuedOnce::Before(made) => Err(turn.judge(&made)),
+            })
+        })
         .await?
         .map_err(CreateKeyError::from)?;
+    match issued {
+        Ok(issued) => Ok(created(issued)),
+        // Another control plane was faster.
+        Err(made) => replay(&service, made?).await,
+    }
+}
+
+fn created(issued: IssuedKey) -> Response {
     let location = HeaderValue::from_str(&format!("/api/v1/admin/api-keys/{}", issued.key.key_id));
     let version = issued.key.version;
     let view =
@@ -88,7 +124,7 @@ pub(super) async fn handler(
     if let Ok(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
     }
-    Ok(response)
+    response
 }
 
 #[cfg(test)]
@@ -146,6 +182,7 @@ mod tests {
                 "supersedes": null,
                 "superseded_by": null,
                 "rotated_at": null,
+                "policy_override": null,
             })
         );
         let again = send(&it.admin, call("GET", &format!("{PATH}{id}"), &good, None)).await;

@@ -3,9 +3,14 @@
 pub mod audit_log;
 mod authenticate;
 mod body;
+pub mod check_policy;
 pub mod create_key;
+pub mod denials;
 pub mod get_key;
+mod idempotency;
+pub mod import_key;
 pub mod key_usage;
+pub mod limit;
 pub mod list_keys;
 mod ndjson;
 mod path;
@@ -63,12 +68,15 @@ fn api() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::default()
         .routes(keys)
         .route("/api/v1/admin/api-keys", without_slash)
+        .routes(routes!(check_policy::handler))
+        .routes(routes!(import_key::handler))
         .routes(routes!(get_key::handler, update_key::handler, revoke_key::handler))
         .routes(routes!(rotate_key::handler))
         .routes(routes!(key_usage::handler))
         .routes(routes!(audit_log::handler))
         .merge(totp::routes())
         .layer(middleware::map_response(never_store))
+        .layer(middleware::from_fn(limit::tell))
         .layer(middleware::from_fn_with_state(Bound::new("admin", MAX_REQUESTS, busy), shed))
 }
 

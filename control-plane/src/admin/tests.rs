@@ -9,7 +9,7 @@ use edge_protocol::{KeyEnvironment, Scope};
 use crate::{
     config::TestKeys,
     keys::new_key::NewKeyRequest,
-    testing::{Answer, TestService, request, send},
+    testing::{Answer, Database, TestService, config, request, send},
 };
 
 const LIST: &str = "/api/v1/admin/api-keys/";
@@ -136,7 +136,10 @@ async fn more_than_one_credential_is_refused_even_if_one_is_good() {
 
 #[tokio::test]
 async fn a_refusal_is_in_the_audit_log_before_its_answer_leaves_even_under_a_flood() {
-    let it = TestService::start().await;
+    let database = Database::new().await;
+    let mut config = config(&database, edge_protocol::Deployment::Production);
+    config.admin_limits.failures = std::num::NonZeroU32::new(1000).expect("not zero");
+    let it = TestService::start_on(database, config, TestKeys::Off).await;
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..100 {
         let admin = it.admin.clone();

@@ -12,7 +12,6 @@ mod output;
 mod reference;
 mod table;
 mod totp;
-mod usage;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::{process::ExitCode, time::Duration};

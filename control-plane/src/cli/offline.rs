@@ -27,6 +27,7 @@ pub(super) async fn issuer(config: &Config, store: &Arc<dyn Store>) -> anyhow::R
         store: Arc::clone(store),
         policy: config.policy.clone(),
         secret: secrets.current,
+        previous_secret: secrets.previous,
         iterations: config.iterations,
         pool: Arc::new(HashPool::start(NonZeroUsize::MIN)?),
         clock: Arc::new(SystemClock),

@@ -3,6 +3,7 @@
 
 mod audit;
 mod database_url;
+mod limits;
 mod postgres;
 mod secret_key;
 mod settings;
@@ -12,6 +13,7 @@ mod usage;
 
 pub use audit::AuditConfig;
 pub use database_url::DatabaseUrl;
+pub use limits::AdminLimitsConfig;
 pub use postgres::PostgresConfig;
 pub use secret_key::{SecretKey, SecretKeyError};
 pub use settings::{LogFormat, Settings};
@@ -68,6 +70,8 @@ pub struct Config {
     pub require_totp: bool,
     /// How long usage is kept.
     pub usage: UsageConfig,
+    /// How much the admin API takes from whom.
+    pub admin_limits: AdminLimitsConfig,
     /// What keys are like.
     pub policy: Policy,
 }
@@ -103,6 +107,7 @@ impl Config {
             audit: AuditConfig::new(settings)?,
             require_totp: settings.require_totp,
             usage: UsageConfig::new(settings)?,
+            admin_limits: AdminLimitsConfig::new(settings)?,
             policy: Policy { prefix, ..Policy::default() },
         })
     }

@@ -83,6 +83,12 @@ pub struct Settings {
     /// How many days usage is kept; 400 unless set.
     #[serde(default, deserialize_with = "number")]
     pub usage_retention_days: Option<u32>,
+    /// How many calls a minute one admin key may make; 600 unless set.
+    #[serde(default, deserialize_with = "number")]
+    pub admin_rate_limit: Option<u32>,
+    /// How many refused admin calls a minute one address may make; 30 unless set.
+    #[serde(default, deserialize_with = "number")]
+    pub admin_failure_limit: Option<u32>,
     /// What filters show.
     #[serde(default)]
     pub edge_token: Option<SecretText>,

@@ -32,6 +32,8 @@ pub(super) const NAMES: &[&str] = &[
     "audit_retention_days",
     "require_totp",
     "usage_retention_days",
+    "admin_rate_limit",
+    "admin_failure_limit",
     "edge_token",
     "edge_token_file",
     "tls_cert_file",
@@ -65,6 +67,9 @@ Settings without a flag, as variables or, in lower case and without the prefix, 
   KEYGATE_AUDIT_CHECKPOINT_MINUTES  Longest time without a signature [default: 5]
   KEYGATE_AUDIT_RETENTION_DAYS      How long audit entries are kept [default: 90]
   KEYGATE_USAGE_RETENTION_DAYS      How long usage is kept [default: 400]
+  KEYGATE_ADMIN_RATE_LIMIT          Calls a minute with one admin key [default: 600]
+  KEYGATE_ADMIN_FAILURE_LIMIT       Refused admin calls a minute from one address (IPv6: one /64)
+                                    [default: 30]
   KEYGATE_REDIS_URL                 Refused: this version has no use for Redis";
 
 /// Settings on the command line. Secrets are none of them: everyone on the machine can read a

@@ -76,6 +76,9 @@ codes! {
     /// More than one credential, or one where none may be.
     AmbiguousCredential = "ambiguous_credential", BAD_REQUEST, "Send exactly one credential, in X-API-Key",
         "send exactly one key, in `X-API-Key` and nowhere else";
+    /// `Idempotency-Key` is there more than once, or has characters that it may not have.
+    InvalidIdempotencyKey = "invalid_idempotency_key", BAD_REQUEST, "The Idempotency-Key is not valid",
+        "send one `Idempotency-Key` of 1 to 255 characters, such as a UUID";
     /// No key, an unknown, a revoked or an expired one: the answer does not tell which.
     InvalidCredential = "invalid_credential", UNAUTHORIZED, "A valid API key is needed",
         "send a key that exists, and is neither revoked nor expired";
@@ -118,6 +121,12 @@ codes! {
     /// The second factor is in force already, or there is none that waits to be.
     TotpConflict = "totp_conflict", CONFLICT, "The second factor is not in the state that this needs",
         "look at `GET /api/v1/admin/totp`; disable a factor before you enrol another one";
+    /// Such a key is there already: the same one, or one with the same key id.
+    KeyExists = "key_exists", CONFLICT, "This key exists already",
+        "look at the key that `detail` names; a key that was revoked cannot come back";
+    /// The same call is being made right now.
+    IdempotencyKeyInUse = "idempotency_key_in_use", CONFLICT, "A request with this Idempotency-Key is under way",
+        "send it again after `Retry-After` seconds, to be told what came of it";
     /// The body is too long.
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large",
         "send at most 64 KiB";
@@ -133,6 +142,18 @@ codes! {
     /// Too many codes were tried within a minute.
     TotpTooManyAttempts = "totp_too_many_attempts", TOO_MANY_REQUESTS, "Too many codes were tried",
         "try again after `Retry-After` seconds";
+    /// The policy refuses the key that is to be imported.
+    PolicyRefused = "policy_refused", UNPROCESSABLE_ENTITY, "The policy refuses this key",
+        "import another key; where none of the `errors` says that it cannot be overridden, `policy_override` with a reason takes this one";
+    /// Another call was made under this `Idempotency-Key`.
+    IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key was used for another request",
+        "draw a new `Idempotency-Key` for each new request, and send the same one only with the same body";
+    /// The key has called more often than it may.
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Too many calls with this key",
+        "wait for `Retry-After` seconds; `RateLimit` tells how many calls are left";
+    /// Calls from this address were refused too often. The credential was not looked at.
+    TooManyFailures = "too_many_failures", TOO_MANY_REQUESTS, "Too many refused calls from this address",
+        "mend what calls with a wrong key, and wait for `Retry-After` seconds";
     /// Our fault.
     Internal = "internal_error", INTERNAL_SERVER_ERROR, "Something went wrong here",
         "look into the log for the request's id";

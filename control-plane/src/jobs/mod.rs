@@ -7,12 +7,14 @@
 //! begun twice all the same must do no harm: each job is made of transactions that can be repeated.
 
 mod audit;
+mod once;
 mod run;
 #[cfg(test)]
 mod tests;
 mod usage;
 
 pub use audit::{audit_partitions, audit_retention};
+pub use once::forget_requests;
 pub use usage::usage_retention;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};

@@ -19,7 +19,10 @@ use crate::{
     clock::Clock,
     random::{self, Random, RandomError},
     secret_key::Secret,
-    store::{Store, StoreError},
+    store::{
+        Store, StoreError,
+        once::{Claim, MadeRequest},
+    },
 };
 
 /// Why no key was issued.
@@ -37,6 +40,15 @@ pub enum IssueError {
     /// The policy lets keys be longer than can be verified.
     #[error("the key policy makes keys that are too long to verify")]
     TooLong,
+}
+
+/// What came of asking for a key under a name.
+#[derive(Debug)]
+pub enum IssuedOnce {
+    /// It was made.
+    Now(IssuedKey),
+    /// It had been made.
+    Before(MadeRequest),
 }
 
 /// A key that was just issued.
@@ -76,6 +88,8 @@ pub struct Issuer {
     pub policy: Policy,
     /// What they are looked up with.
     pub secret: Secret,
+    /// What keys may still be looked up with that are known already.
+    pub previous_secret: Option<Secret>,
     /// How dear their hashes are.
     pub iterations: Iterations,
     /// Where they are hashed.
@@ -92,14 +106,42 @@ impl Issuer {
     /// # Errors
     /// As [`IssueError`] says; nothing has been stored then.
     pub async fn issue(&self, new: NewKey, by: &Actor) -> Result<IssuedKey, IssueError> {
+        let (stored, audit, api_key) = self.make(new, by).await?;
+        self.store.add_key(&stored, &audit).await?;
+        audit.log();
+        Ok(IssuedKey { key: stored.key, api_key })
+    }
+
+    /// As [`Self::issue`], if the request has not made a key before.
+    ///
+    /// # Errors
+    /// As [`IssueError`] says; nothing has been stored then.
+    pub async fn issue_once(
+        &self,
+        new: NewKey,
+        by: &Actor,
+        claim: &Claim,
+    ) -> Result<IssuedOnce, IssueError> {
+        let (stored, audit, api_key) = self.make(new, by).await?;
+        if let Some(before) = self.store.add_key_once(&stored, &audit, claim).await? {
+            return Ok(IssuedOnce::Before(before));
+        }
+        audit.log();
+        Ok(IssuedOnce::Now(IssuedKey { key: stored.key, api_key }))
+    }
+
+    /// All that is stored of a new key, and the key itself.
+    async fn make(
+        &self,
+        new: NewKey,
+        by: &Actor,
+    ) -> Result<(StoredKey, AuditEntry, SecretString), IssueError> {
         let drawn = self.draw(new.environment).await?;
         let now = self.clock.now();
         let key = new.into_key(drawn.key_id, now);
         let audit = entry(&key, by, now).with_key_hash(Some(drawn.key_hash.clone()));
         let (stored, api_key) = drawn.of(key);
-        self.store.add_key(&stored, &audit).await?;
-        audit.log();
-        Ok(IssuedKey { key: stored.key, api_key })
+        Ok((stored, audit, api_key))
     }
 
     /// Draws a key, and all that it takes to recognise it. Nothing is stored.
@@ -131,9 +173,8 @@ impl Issuer {
 
 /// The entry of a key that is made.
 pub(super) fn entry(key: &Key, by: &Actor, now: Timestamp) -> AuditEntry {
-    let mut details = format!("scope={} environment={}", key.scope, key.environment.as_str());
-    if let Some(predecessor) = key.supersedes {
-        details.push_str(&format!(" supersedes={predecessor}"));
-    }
+    let supersedes = key.supersedes.map(|it| format!(" supersedes={it}")).unwrap_or_default();
+    let details =
+        format!("scope={} environment={}{supersedes}", key.scope, key.environment.as_str());
     AuditEntry::by(by, EventKind::KeyCreated, key.key_id, now, &details)
 }

@@ -3,9 +3,13 @@
 mod difference;
 pub mod digest;
 pub mod hashing;
+pub mod import;
 pub mod issue;
+pub mod key_text;
 pub mod last_used;
 pub mod new_key;
+pub mod once;
+pub mod policy_report;
 pub mod pool;
 pub mod revoke;
 pub mod rotate;
@@ -24,6 +28,7 @@ use std::net::IpAddr;
 use self::{
     digest::{LookupDigest, SecretName},
     hashing::SecretHash,
+    import::PolicyOverride,
 };
 use crate::clock::unix_ms;
 
@@ -68,6 +73,8 @@ pub struct Key {
     pub superseded_by: Option<KeyId>,
     /// When its place was taken.
     pub rotated_at: Option<Timestamp>,
+    /// That it was imported though the policy refuses it.
+    pub policy_override: Option<PolicyOverride>,
 }
 
 impl Key {

@@ -128,6 +128,8 @@ impl RotationTerms {
             supersedes: Some(old.key_id),
             superseded_by: None,
             rotated_at: None,
+            // It is one of ours, and passes.
+            policy_override: None,
             ..old.clone()
         }
     }

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Key;
+use super::{Key, import::PolicyOverride};
 use crate::openapi::text::{KeyIdText, NetworkText};
 
 /// A key's limit; what is as usual is left out.
@@ -91,6 +91,9 @@ pub struct KeyView {
     /// When its place was taken.
     #[schema(required, value_type = Option<String>, format = DateTime)]
     rotated_at: Option<Timestamp>,
+    /// That it was imported though the policy refuses it.
+    #[schema(required)]
+    policy_override: Option<PolicyOverride>,
 }
 
 impl From<Key> for KeyView {
@@ -115,6 +118,7 @@ impl From<Key> for KeyView {
             supersedes: key.supersedes.map(|it| it.to_string()),
             superseded_by: key.superseded_by.map(|it| it.to_string()),
             rotated_at: key.rotated_at,
+            policy_override: key.policy_override,
         }
     }
 }

@@ -86,6 +86,10 @@ pub(super) async fn start(
             upkeep::metrics(prometheus.clone(), store, clock, stop.clone())
         }
     });
+    tasks.spawn_again_and_again("denials teller", {
+        let (it, stop) = (Arc::clone(&service), stop.clone());
+        move || upkeep::tell_denials(Arc::clone(&it), stop.clone())
+    });
     let (pool, pool_stop) = (Arc::clone(&service.pool), stop);
     tasks.spawn("hashing threads", async move {
         tokio::select! { () = pool.failed() => {}, () = pool_stop.cancelled() => {} }
@@ -164,6 +168,7 @@ fn jobs(service: &Arc<Service>) -> anyhow::Result<Jobs> {
             jobs::audit_partitions(service),
             jobs::audit_retention(service),
             jobs::usage_retention(service),
+            jobs::forget_requests(service),
         ],
     ))
 }

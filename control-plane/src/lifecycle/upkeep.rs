@@ -5,13 +5,15 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::Clock, metrics, store::Store};
+use crate::{clock::Clock, metrics, service::Service, store::Store};
 
 /// How often changes of other processes are looked for: the command line and other control planes
 /// work on the same database.
 const FEED_REFRESH: Duration = Duration::from_millis(100);
 /// How long after the database has stopped telling of changes it is listened to again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
+/// How often refusals that were only counted are written down.
+const TELL_DENIALS: Duration = Duration::from_secs(5);
 /// How often histograms are tidied up.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// How often the keys are counted. It takes a look at each of them.
@@ -53,6 +55,25 @@ pub(super) async fn hear_feed(store: Arc<dyn Store>, stop: CancellationToken) {
     tokio::select! {
         () = listen => {}
         () = stop.cancelled() => {}
+    }
+}
+
+/// Writes down how many admin calls were refused without an entry of their own.
+pub(super) async fn tell_denials(service: Arc<Service>, stop: CancellationToken) {
+    let ends = loop {
+        let ends = tokio::select! {
+            () = tokio::time::sleep(TELL_DENIALS) => false,
+            () = stop.cancelled() => true,
+        };
+        if ends {
+            break service.admin_denials.rest(service.clock.now());
+        }
+        for entry in service.admin_denials.due(service.clock.now()) {
+            service.recorder.record(entry).await;
+        }
+    };
+    for entry in ends {
+        service.recorder.record(entry).await;
     }
 }
 

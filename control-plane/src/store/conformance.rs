@@ -8,6 +8,7 @@ mod counts;
 mod credentials;
 mod filters;
 mod jobs;
+mod once;
 mod rotation;
 pub(crate) mod tampering;
 mod totp;
@@ -18,6 +19,7 @@ pub(crate) use counts::*;
 pub(crate) use credentials::*;
 pub(crate) use filters::*;
 pub(crate) use jobs::*;
+pub(crate) use once::*;
 pub(crate) use rotation::*;
 pub(crate) use totp::*;
 pub(crate) use usage::*;
@@ -40,6 +42,7 @@ use crate::{
         Key, StoredKey,
         digest::SecretName,
         hashing::{HashAlgorithm, HashRecipe, SecretHash},
+        import::PolicyOverride,
     },
 };
 
@@ -94,6 +97,10 @@ macro_rules! suite {
             filters_that_count_the_same_at_the_same_time_lose_nothing,
             a_batch_that_cannot_be_stored_leaves_neither_events_nor_usage,
             old_usage_goes_by_whole_days_and_the_rest_stays,
+            a_request_makes_one_key_however_often_it_is_sent,
+            a_key_that_is_not_made_leaves_its_request_unmade,
+            those_who_send_a_request_at_once_make_one_key,
+            a_request_is_forgotten_in_time,
         );
     };
     (@ $fresh:path: $($name:ident),+ $(,)?) => {
@@ -154,6 +161,10 @@ fn stored(number: u64) -> StoredKey {
             supersedes: None,
             superseded_by: None,
             rotated_at: None,
+            policy_override: Some(PolicyOverride {
+                reason: "a partner's key – \"as it is\"".to_owned(),
+                faults: vec!["too_short".to_owned()],
+            }),
         },
         lookup: digest(number),
         lookup_secret: SecretName::from_stored("00112233445566778899aabbccddeeff"),
@@ -233,6 +244,7 @@ pub(crate) async fn a_key_comes_back_as_it_was_added(store: Arc<dyn Store>) {
     bare.key.allowed_ips.clear();
     bare.key.rate_limit = None;
     bare.key.metadata.clear();
+    bare.key.policy_override = None;
     for key in [stored(1), bare] {
         add(&*store, &key).await;
         assert_eq!(store.key(key.key.key_id).await.expect("read"), Some(key.key));

@@ -17,6 +17,7 @@ pub mod key_filter;
 #[cfg(test)]
 mod look_up_tests;
 mod news;
+pub mod once;
 pub mod pools;
 pub mod postgres;
 mod row;
@@ -47,6 +48,7 @@ use backup::BackupStore;
 use credentials::CredentialStore;
 use jobs::JobStore;
 use key_filter::KeyQuery;
+use once::OnceStore;
 use pools::{KeyCounts, PoolState};
 use totp::TotpStore;
 
@@ -74,6 +76,15 @@ impl From<sqlx::Error> for StoreError {
         };
         ::metrics::counter!(metrics::DATABASE_ERRORS, "kind" => kind).increment(1);
         Self::Database(error)
+    }
+}
+
+impl StoreError {
+    /// Whether it is that something is there already that may be there only once.
+    #[must_use]
+    pub fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Database(error)
+            if error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation))
     }
 }
 
@@ -359,6 +370,7 @@ pub trait SettingsStore: Send + Sync {
 pub trait Store:
     KeyStore
     + CredentialStore
+    + OnceStore
     + AuditStore
     + AuditChain
     + UsageStore
@@ -374,6 +386,7 @@ pub trait Store:
 impl<T> Store for T where
     T: KeyStore
         + CredentialStore
+        + OnceStore
         + AuditStore
         + AuditChain
         + UsageStore

@@ -22,7 +22,7 @@ macro_rules! key_columns {
     () => {
         "key_id, name, description, owner, scope, environment, is_active, allowed_ips, rate_limit, \
          metadata, created_at_ms, expires_at_ms, last_used_at_ms, revoked_at_ms, revoked_reason, \
-         version, supersedes, superseded_by, rotated_at_ms"
+         version, supersedes, superseded_by, rotated_at_ms, policy_override"
     };
 }
 pub(super) use key_columns;
@@ -107,6 +107,10 @@ pub(super) fn key(row: &impl Cells) -> Result<Key, StoreError> {
         supersedes: optional_key_id(row, "supersedes")?,
         superseded_by: optional_key_id(row, "superseded_by")?,
         rotated_at: optional_time(row, "rotated_at_ms")?,
+        policy_override: row
+            .optional_text("policy_override")?
+            .map(|text| json(text, "policy_override"))
+            .transpose()?,
     })
 }
 

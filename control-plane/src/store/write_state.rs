@@ -1,6 +1,5 @@
 //! Whether the last attempt to write failed.
 
-use sqlx::error::DatabaseError;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::StoreError;
@@ -18,8 +17,8 @@ impl WriteState {
     /// Keeps in mind that a write failed. That a key is already there is no failure of the
     /// database.
     pub(super) fn noted<T>(&self, written: Result<T, StoreError>) -> Result<T, StoreError> {
-        if let Err(StoreError::Database(error)) = &written
-            && !error.as_database_error().is_some_and(DatabaseError::is_unique_violation)
+        if let Err(error @ StoreError::Database(_)) = &written
+            && !error.is_duplicate()
         {
             self.0.store(true, Ordering::Relaxed);
         }

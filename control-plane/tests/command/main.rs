@@ -15,6 +15,8 @@ mod documents;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
+mod foreign_keys;
+#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod metrics;

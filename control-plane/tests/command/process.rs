@@ -91,6 +91,22 @@ impl Keygate {
         }
     }
 
+    /// Runs it with something to read.
+    pub(crate) fn run_with(&self, arguments: &[&str], input: &str) -> Said {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().expect("it starts");
+        let mut stdin = process.stdin.take().expect("its input");
+        stdin.write_all(input.as_bytes()).expect("written");
+        drop(stdin);
+        let done = process.wait_with_output().expect("it runs");
+        Said {
+            code: done.status.code().expect("an exit code"),
+            output: String::from_utf8(done.stdout).expect("text"),
+            errors: String::from_utf8(done.stderr).expect("text"),
+        }
+    }
+
     /// Runs it with nobody to read what it answers.
     pub(crate) fn run_unread(&self, arguments: &[&str]) -> Said {
         let (reader, writer) = std::io::pipe().expect("a pipe");

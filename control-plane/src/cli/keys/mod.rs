@@ -1,17 +1,19 @@
 //! `keygate keys …`: one command, one file.
 
+mod check;
 mod create;
 mod fields;
+mod import;
 mod list;
 mod revoke;
 mod rotate;
 mod show;
 mod update;
+mod usage;
 
 use clap::Subcommand;
 use key_policy::KeyId;
 
-use super::usage;
 use crate::config::Settings;
 
 #[derive(Subcommand)]
@@ -30,6 +32,10 @@ pub(super) enum Command {
     },
     /// Show how often a key was used
     Usage(usage::Arguments),
+    /// Judge a key by the policy; it is stored nowhere. Ends with 1 when the policy refuses it
+    Check(check::Check),
+    /// Bring keys in that were made elsewhere; ends with 1 when one of them was not taken
+    Import(import::Import),
     /// Change a key; what is not named stays as it is
     Update(Box<update::Update>),
     /// Make a key that takes another one's place, and show it: once, and never again
@@ -53,6 +59,8 @@ pub(super) async fn run(command: Command, settings: &Settings) -> anyhow::Result
         Command::List(list) => list::run(list, settings).await,
         Command::Show { key_id, json } => show::run(key_id, json, settings).await,
         Command::Usage(arguments) => usage::run(arguments, settings).await,
+        Command::Check(check) => check::run(&check, settings),
+        Command::Import(import) => import::run(&import, settings).await,
         Command::Update(update) => update::run(*update, settings).await,
         Command::Rotate(rotate) => rotate::run(rotate, settings).await,
         Command::Revoke { key_id, reason, json } => {

@@ -201,6 +201,7 @@ impl NewKey {
             supersedes: None,
             superseded_by: None,
             rotated_at: None,
+            policy_override: None,
         }
     }
 }

@@ -19,15 +19,19 @@ use crate::{
     },
 };
 
-async fn insert(connection: &mut PgConnection, stored: &StoredKey) -> Result<(), StoreError> {
+pub(super) async fn insert(
+    connection: &mut PgConnection,
+    stored: &StoredKey,
+) -> Result<(), StoreError> {
     let StoredKey { key, lookup, lookup_secret, secret } = stored;
     sqlx::query(
         "INSERT INTO api_keys
             (key_id, lookup, lookup_secret, hash_algorithm, hash_iterations, hash_salt, hash, name, description,
              owner, scope, environment, is_active, allowed_ips, rate_limit, metadata, created_at_ms,
-             expires_at_ms, last_used_at_ms, revoked_at_ms, revoked_reason, version, supersedes)
+             expires_at_ms, last_used_at_ms, revoked_at_ms, revoked_reason, version, supersedes,
+              policy_override)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-                 $19, $20, $21, $22, $23)",
+                 $19, $20, $21, $22, $23, $24)",
     )
     .bind(key.key_id.to_string())
     .bind(lookup.as_slice())
@@ -52,6 +56,7 @@ async fn insert(connection: &mut PgConnection, stored: &StoredKey) -> Result<(),
     .bind(&key.revoked_reason)
     .bind(signed(key.version, "version")?)
     .bind(key.supersedes.map(|it| it.to_string()))
+    .bind(key.policy_override.as_ref().map(to_json).transpose()?)
     .execute(connection)
     .await?;
     Ok(())
@@ -91,7 +96,7 @@ async fn another_admin(
 
 impl PostgresStore {
     /// Ends a unit of work: its audit entry, its place in the feed, the commit, and the news.
-    async fn commit(
+    pub(super) async fn commit(
         &self,
         mut transaction: Transaction<'static, Postgres>,
         key_id: KeyId,

@@ -13,6 +13,7 @@ mod credentials;
 mod feed;
 mod jobs;
 mod keys;
+mod once;
 pub mod schema;
 mod settings;
 mod totp;

@@ -19,14 +19,18 @@ use crate::{
     },
 };
 
-async fn insert(connection: &mut SqliteConnection, stored: &StoredKey) -> Result<(), StoreError> {
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    stored: &StoredKey,
+) -> Result<(), StoreError> {
     let StoredKey { key, lookup, lookup_secret, secret } = stored;
     sqlx::query(
         "INSERT INTO api_keys
             (key_id, lookup, lookup_secret, hash_algorithm, hash_iterations, hash_salt, hash, name, description,
              owner, scope, environment, is_active, allowed_ips, rate_limit, metadata, created_at_ms,
-             expires_at_ms, last_used_at_ms, revoked_at_ms, revoked_reason, version, supersedes)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             expires_at_ms, last_used_at_ms, revoked_at_ms, revoked_reason, version, supersedes,
+              policy_override)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(key.key_id.to_string())
     .bind(lookup.as_slice())
@@ -51,6 +55,7 @@ async fn insert(connection: &mut SqliteConnection, stored: &StoredKey) -> Result
     .bind(&key.revoked_reason)
     .bind(signed(key.version, "version")?)
     .bind(key.supersedes.map(|it| it.to_string()))
+    .bind(key.policy_override.as_ref().map(to_json).transpose()?)
     .execute(connection)
     .await?;
     Ok(())
@@ -87,7 +92,7 @@ async fn another_admin(
 
 impl SqliteStore {
     /// Ends a unit of work: its audit entry, its place in the feed, the commit, and the news.
-    async fn commit(
+    pub(super) async fn commit(
         &self,
         mut transaction: Transaction<'static, Sqlite>,
         key_id: KeyId,

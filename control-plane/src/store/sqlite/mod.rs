@@ -11,6 +11,7 @@ mod credentials;
 mod feed;
 mod jobs;
 mod keys;
+mod once;
 pub mod schema;
 mod settings;
 mod totp;

@@ -15,6 +15,9 @@ use crate::stack::{Build, ControlPlaneOptions, ControlPlaneProcess, build_keygat
 use crate::{interrupt, progress, workspace};
 use schemathesis::Target;
 
+/// A limit that the fuzzer does not reach: what it looks for is behind the limits.
+const NO_LIMIT: &str = "1000000";
+
 pub(super) fn run() -> Result<()> {
     let keygate = build_keygate(Build::Debug)?;
     let folder = workspace::target_dir()?.join("api");
@@ -56,7 +59,12 @@ fn fuzz(fuzzer: &Path, folder: &Path, keygate: &Path, database: &str) -> Result<
 
 fn options(folder: &Path, keygate: &Path, database: &str) -> Result<ControlPlaneOptions> {
     let loopback = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
-    let env = [("KEYGATE_DATABASE_URL", database), ("KEYGATE_ENVIRONMENT", "testing")];
+    let env = [
+        ("KEYGATE_DATABASE_URL", database),
+        ("KEYGATE_ENVIRONMENT", "testing"),
+        ("KEYGATE_ADMIN_RATE_LIMIT", NO_LIMIT),
+        ("KEYGATE_ADMIN_FAILURE_LIMIT", NO_LIMIT),
+    ];
     Ok(ControlPlaneOptions {
         binary: PathBuf::from(keygate),
         logs: folder.to_path_buf(),

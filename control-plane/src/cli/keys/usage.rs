@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use key_policy::KeyId;
 use std::str::FromStr;
 
-use super::{
+use crate::cli::{
     BadArgument, NoSuchKey, offline,
     output::{answer, answer_json},
     table,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// Its 16 hex digits
     key_id: KeyId,
     /// From when on, such as 2026-11-25T12:00:00Z [default: an hour of minutes, a day of hours, 30 days]

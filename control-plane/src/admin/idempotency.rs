@@ -1,0 +1,160 @@
+//! `Idempotency-Key`: a call that is sent again is answered again, and not made again
+//! (draft-ietf-httpapi-idempotency-key-header).
+//!
+//! The draft has the value as a quoted string; as many clients send it without quotes, both are
+//! taken, and name the same request.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{FromRequest, Request},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use key_policy::KeyId;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{authenticate::Admin, body};
+use crate::{
+    http::problem::{Code, Problem},
+    keys::{
+        once::{Begun, OnceError, Turn},
+        view::KeyView,
+    },
+    service::Service,
+};
+
+const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+/// Marks an answer to a call that was made before.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// A UUID has 36.
+const MAX_CHARS: usize = 255;
+
+/// The header, as it is described.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only described by it; read by `Idempotent`")]
+pub(super) struct IdempotencyParameter {
+    /// What the caller calls this request, such as a UUID; with or without quotes. For 24 hours the
+    /// same request of the same caller under the same name is made once.
+    #[param(
+        rename = "Idempotency-Key",
+        pattern = "^(\"[ !#-\\[\\]-~]{1,255}\"|[A-Za-z0-9_.:~/=+-]{1,255})$",
+        nullable = false
+    )]
+    idempotency_key: Option<String>,
+}
+
+/// A JSON body, and what its caller calls the request.
+pub(super) struct Idempotent<T> {
+    /// What was asked for.
+    pub(super) request: T,
+    word: Option<String>,
+    body: Bytes,
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Idempotent<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let word = word(request.headers())?;
+        let body = body::read(request, state).await?;
+        Ok(Self { request: body::parse(&body)?, word, body })
+    }
+}
+
+/// What is to be done about a call.
+pub(super) enum Call<T> {
+    /// It is to be made. A turn is held until it is done.
+    Make(T, Option<Turn>),
+    /// It was made before: this is the answer.
+    Made(Response),
+}
+
+impl<T> Idempotent<T> {
+    /// Finds out whether the call is to be made. `place` names the endpoint, and what in the path
+    /// it is about.
+    ///
+    /// # Errors
+    /// When it is under way, or was another call when it was called so before.
+    pub(super) async fn begin(
+        self,
+        service: &Service,
+        admin: &Admin,
+        place: &str,
+    ) -> Result<Call<T>, Problem> {
+        let Some(word) = self.word else {
+            return Ok(Call::Make(self.request, None));
+        };
+        match service.once.begin(admin.key_id, place, &word, &self.body).await? {
+            Begun::Turn(turn) => Ok(Call::Make(self.request, Some(turn))),
+            Begun::MadeBefore(key_id) => replay(service, key_id).await.map(Call::Made),
+        }
+    }
+}
+
+fn word(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all(HEADER).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let word = value.to_str().ok().and_then(unquoted);
+    match (word, values.next()) {
+        (Some(word), None) => Ok(Some(word.to_owned())),
+        _ => Err(Problem::new(Code::InvalidIdempotencyKey)),
+    }
+}
+
+fn unquoted(value: &str) -> Option<&str> {
+    let fits = |word: &str| (1..=MAX_CHARS).contains(&word.len());
+    match value.strip_prefix('"') {
+        Some(rest) => {
+            let word = rest.strip_suffix('"')?;
+            let plain = |byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+            (fits(word) && word.bytes().all(plain)).then_some(word)
+        }
+        None => {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:~/=+-".contains(&byte);
+            (fits(value) && value.bytes().all(plain)).then_some(value)
+        }
+    }
+}
+
+impl From<OnceError> for Problem {
+    fn from(error: OnceError) -> Self {
+        match error {
+            OnceError::UnderWay => Self::new(Code::IdempotencyKeyInUse).retry_after(1),
+            OnceError::Reused => Self::new(Code::IdempotencyKeyReused),
+            OnceError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// A key that was made by an earlier call.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = KeyMadeBefore)]
+pub(super) struct KeyMadeBeforeView {
+    /// What is known about it now.
+    #[serde(flatten)]
+    key: KeyView,
+    /// Always null: the key was shown in the first answer, and is kept nowhere. When that answer
+    /// was lost, revoke the key, or rotate it to get a new one.
+    #[schema(required)]
+    api_key: Option<String>,
+}
+
+/// The answer to a call that made this key before.
+///
+/// # Errors
+/// When the database does not answer.
+pub(super) async fn replay(service: &Service, key_id: KeyId) -> Result<Response, Problem> {
+    let key = service.store.key(key_id).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
+    let view = KeyMadeBeforeView { key: KeyView::from(key), api_key: None };
+    let mut response = (StatusCode::OK, Json(view)).into_response();
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    if let Ok(location) = HeaderValue::from_str(&format!("/api/v1/admin/api-keys/{key_id}")) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests;
