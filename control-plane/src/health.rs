@@ -27,7 +27,8 @@ pub const ROUTES: &[&str] = &["/health", "/livez", "/readyz", "/metrics", "/open
 pub enum Status {
     /// All is well.
     Healthy,
-    /// Keys are verified, and something else fails: the database cannot be written.
+    /// Keys are verified, and something else fails: the database cannot be written, or Redis does
+    /// not answer.
     Degraded,
     /// Keys cannot be verified.
     Unhealthy,
@@ -63,6 +64,17 @@ async fn database_answers(service: &Service) -> bool {
     }
 }
 
+/// Whether Redis answers; none: there is none.
+async fn redis_answers(service: &Service) -> Option<bool> {
+    match service.redis.as_ref()?.probe().await {
+        Ok(()) => Some(true),
+        Err(fault) => {
+            tracing::debug!(%fault, "Redis does not answer");
+            Some(false)
+        }
+    }
+}
+
 /// How the service is
 #[utoipa::path(
     get,
@@ -76,9 +88,12 @@ async fn database_answers(service: &Service) -> bool {
     )
 )]
 async fn health(State(service): State<Arc<Service>>) -> impl IntoResponse {
-    let connected = database_answers(&service).await;
+    let (connected, redis) = tokio::join!(database_answers(&service), redis_answers(&service));
     let writes_fail = service.recorder.is_failing() || service.store.writes_fail();
-    let status = match (connected, writes_fail) {
+    // One that answers may still be left alone for a while after it has failed.
+    let counts_alone = service.redis.as_ref().is_some_and(|redis| !redis.is_in_use());
+    let impaired = writes_fail || counts_alone || redis == Some(false);
+    let status = match (connected, impaired) {
         (false, _) => Status::Unhealthy,
         (true, true) => Status::Degraded,
         (true, false) => Status::Healthy,
@@ -86,7 +101,11 @@ async fn health(State(service): State<Arc<Service>>) -> impl IntoResponse {
     let body = Health {
         status,
         database: if connected { "connected" } else { "disconnected" },
-        redis: "disabled",
+        redis: match redis {
+            None => "disabled",
+            Some(true) => "connected",
+            Some(false) => "disconnected",
+        },
         timestamp: service.clock.now(),
         version: env!("CARGO_PKG_VERSION"),
         environment: service.environment,

@@ -12,6 +12,7 @@
 //! | [`audit`] | the audit log's entries |
 //! | [`backup`] | copies of the database, and what is made from them |
 //! | [`usage`] | how often keys are used |
+//! | [`redis`] | what control planes share, and how it is done without |
 //! | [`store`] | what is durable: traits, and `SQLite` behind them |
 //! | [`config`] | settings, where they come from, which are refused |
 //! | [`openapi`] | the admin API's description |
@@ -40,6 +41,7 @@ pub mod open_files;
 pub mod openapi;
 pub mod probe;
 pub mod random;
+pub mod redis;
 pub mod secret_key;
 pub mod service;
 pub mod store;

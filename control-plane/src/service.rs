@@ -22,7 +22,9 @@ use crate::{
     edge::followers::Followers,
     keys::{issue::Issuer, last_used::LastUsed, once::Once, pool::HashPool, verify::Verifier},
     limits::{Meter, memory::MemoryMeter},
+    metrics,
     random::{Random, RandomError},
+    redis::Redis,
     secret_key::{self, SecretKeyFault},
     store::{Store, StoreError},
     totp::{SecondFactor, TotpError},
@@ -109,6 +111,8 @@ pub struct Service {
     pub test_keys: bool,
     /// The database.
     pub store: Arc<dyn Store>,
+    /// What control planes share, when they do.
+    pub redis: Option<Arc<Redis>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness, here for names of requests.
@@ -172,6 +176,8 @@ impl Service {
             report_test_keys(&*store, &*clock).await?;
         }
         let test_keys = test_keys == TestKeys::On;
+        let redis = config.redis.clone().map(|it| Arc::new(Redis::new(it, Arc::clone(&random))));
+        metrics::show_limiter_mode(false);
         let policy = config.policy.clone();
         let meter: Arc<dyn Meter> = Arc::new(MemoryMeter::new(Arc::clone(&clock)));
         Ok(Self {
@@ -221,6 +227,7 @@ impl Service {
             ),
             last_used: LastUsed::default(),
             edge_token: EdgeToken::new(edge_token),
+            redis,
             store,
             clock,
             random,

@@ -135,6 +135,7 @@ pub(crate) use on_each_database;
 pub(crate) fn config(database: &Database, environment: Deployment) -> Config {
     Config {
         database: database.url.clone(),
+        redis: None,
         environment,
         secret_key: Some(SecretKey::from_random([0x5c; 32])),
         previous_secret_key: None,

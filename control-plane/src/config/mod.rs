@@ -5,6 +5,7 @@ mod audit;
 mod database_url;
 mod limits;
 mod postgres;
+mod redis;
 mod secret_key;
 mod settings;
 mod sources;
@@ -15,6 +16,7 @@ pub use audit::AuditConfig;
 pub use database_url::DatabaseUrl;
 pub use limits::AdminLimitsConfig;
 pub use postgres::PostgresConfig;
+pub use redis::{RedisConfig, RedisLogin, RedisTls, RedisUrl, Topology};
 pub use secret_key::{SecretKey, SecretKeyError};
 pub use settings::{LogFormat, Settings};
 pub use sources::{Flags, WITHOUT_FLAG, load};
@@ -56,6 +58,8 @@ pub(crate) fn wrong(setting: &'static str, problem: impl Into<String>) -> Config
 pub struct Config {
     /// Where keys and the rest are kept.
     pub database: DatabaseUrl,
+    /// Where what control planes share is counted; none: in the memory of each.
+    pub redis: Option<RedisConfig>,
     /// What kind of deployment this is.
     pub environment: Deployment,
     /// The secret key, when one is set.
@@ -83,18 +87,13 @@ impl Config {
     /// The first that cannot be used.
     pub fn new(settings: &Settings) -> Result<Self, ConfigError> {
         let environment = settings.environment;
-        if settings.redis_url.is_some() {
-            return Err(wrong(
-                "KEYGATE_REDIS_URL",
-                "Redis is not supported by this version yet; unset it",
-            ));
-        }
         let prefix: Prefix = settings
             .key_prefix
             .parse()
             .map_err(|fault| wrong("KEYGATE_KEY_PREFIX", format!("{fault}")))?;
         Ok(Self {
             database: database(settings)?,
+            redis: RedisConfig::new(settings)?,
             environment,
             secret_key: strong_secret(
                 "KEYGATE_SECRET_KEY",

@@ -36,9 +36,21 @@ pub struct Settings {
     /// How many connections to `PostgreSQL` at most; 20 unless set.
     #[serde(default, deserialize_with = "number")]
     pub database_connections: Option<u32>,
-    /// Where Redis is.
+    /// Where Redis is, for what several control planes share; none: each has its own memory.
     #[serde(default)]
     pub redis_url: Option<SecretText>,
+    /// A file that holds that URL.
+    #[serde(default)]
+    pub redis_url_file: Option<PathBuf>,
+    /// Who may sign Redis' certificates, in PEM; none: whom the system trusts.
+    #[serde(default)]
+    pub redis_ca_file: Option<PathBuf>,
+    /// Our certificate for a Redis that asks for one, in PEM.
+    #[serde(default)]
+    pub redis_cert_file: Option<PathBuf>,
+    /// Its private key, in PEM.
+    #[serde(default)]
+    pub redis_key_file: Option<PathBuf>,
     /// What kind of deployment this is.
     #[serde(default)]
     pub environment: Deployment,

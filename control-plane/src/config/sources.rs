@@ -18,6 +18,10 @@ pub(super) const NAMES: &[&str] = &[
     "database_url_file",
     "database_connections",
     "redis_url",
+    "redis_url_file",
+    "redis_ca_file",
+    "redis_cert_file",
+    "redis_key_file",
     "environment",
     "enable_test_api_keys",
     "secret_key",
@@ -70,7 +74,11 @@ Settings without a flag, as variables or, in lower case and without the prefix, 
   KEYGATE_ADMIN_RATE_LIMIT          Calls a minute with one admin key [default: 600]
   KEYGATE_ADMIN_FAILURE_LIMIT       Refused admin calls a minute from one address (IPv6: one /64)
                                     [default: 30]
-  KEYGATE_REDIS_URL                 Refused: this version has no use for Redis";
+  KEYGATE_REDIS_URL                 Redis, for what control planes share: redis://, redis+sentinel:// or
+                                    redis+cluster://; rediss for TLS; also ..._FILE [default: memory]
+  KEYGATE_REDIS_CA_FILE             Who may sign its certificates, PEM [default: the system's]
+  KEYGATE_REDIS_CERT_FILE           Our certificate, where it asks for one, PEM
+  KEYGATE_REDIS_KEY_FILE            Its private key, PEM";
 
 /// Settings on the command line. Secrets are none of them: everyone on the machine can read a
 /// command line.

@@ -14,7 +14,7 @@ pub struct NamedFile {
 }
 
 impl NamedFile {
-    fn of(setting: &'static str, path: Option<&Path>) -> Option<Self> {
+    pub(super) fn of(setting: &'static str, path: Option<&Path>) -> Option<Self> {
         let path = path.filter(|path| !path.as_os_str().is_empty())?;
         Some(Self { setting, path: path.to_path_buf() })
     }

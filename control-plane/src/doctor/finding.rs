@@ -45,6 +45,8 @@ checks! {
     AdminKeys = "admin-keys",
     /// Whether the audit log is signed for.
     AuditLog = "audit-log",
+    /// Whether Redis can be reached and written.
+    Redis = "redis",
     /// What one hash costs here.
     HashCost = "hash-cost",
     /// How many connections may be open.

@@ -14,6 +14,7 @@ pub mod finding;
 mod keys;
 mod listeners;
 mod machine;
+mod redis;
 mod secret_files;
 mod secrets;
 mod service;
@@ -59,6 +60,7 @@ pub async fn examine(
             }
             if let Some(config) = &examined.config {
                 findings.extend(secrets::examine(config, examined.serving.as_ref()));
+                findings.push(redis::examine(config.redis.as_ref()).await);
                 findings.push(machine::hash_cost(config.iterations).await);
                 let test_keys = config.test_keys(settings) == TestKeys::On;
                 let stored = stored(config, test_keys, clock).await;

@@ -62,6 +62,9 @@ pub(super) async fn start(
     let edge = listeners::bind(EDGE, serving.edge_listen, serving.edge_tls.clone(), &clock).await?;
     let (admin_address, edge_address) = (admin.address()?, edge.address()?);
     let mut tasks = Tasks::new(stop.clone());
+    if let Some(redis) = &service.redis {
+        upkeep::start_redis(redis, &mut tasks, &stop).await;
+    }
     let routers = [admin::router(&service, prometheus.clone()), edge::router(&service)];
     for (listener, router) in [admin, edge].into_iter().zip(routers) {
         let tls_task = listener.tls_task();

@@ -5,7 +5,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::Clock, metrics, service::Service, store::Store};
+use super::tasks::Tasks;
+use crate::{clock::Clock, metrics, redis::Redis, service::Service, store::Store};
 
 /// How often changes of other processes are looked for: the command line and other control planes
 /// work on the same database.
@@ -20,6 +21,22 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 const COUNT_KEYS: Duration = Duration::from_mins(5);
 /// Keys that end within this time are shown on their own.
 const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// How long the service waits for Redis before it begins without it.
+const REDIS_AT_START: Duration = Duration::from_secs(2);
+
+/// Starts what keeps the connection to Redis, and gives it a moment, so that a service that is
+/// ready counts together with the others from its first request on.
+pub(super) async fn start_redis(redis: &Arc<Redis>, tasks: &mut Tasks, stop: &CancellationToken) {
+    let (it, told) = (Arc::clone(redis), stop.clone());
+    tasks.spawn_again_and_again("redis keeper", move || {
+        let (it, told) = (Arc::clone(&it), told.clone());
+        async move { it.run(told).await }
+    });
+    if tokio::time::timeout(REDIS_AT_START, redis.tried()).await.is_err() {
+        tracing::warn!("Redis does not answer; the service begins without it");
+    }
+}
 
 /// Looks for changes that other processes have made.
 pub(super) async fn watch_feed(store: Arc<dyn Store>, stop: CancellationToken) {

@@ -82,6 +82,13 @@ fn describe() {
     }
 }
 
+/// Shows what counts for limits: Redis, or the memory of this process.
+pub fn show_limiter_mode(redis: bool) {
+    for (mode, counts) in [("redis", redis), ("memory", !redis)] {
+        metrics::gauge!(LIMITER_MODE, "mode" => mode).set(f64::from(u8::from(counts)));
+    }
+}
+
 /// Counts up a gauge while it lives.
 pub struct InFlight(metrics::Gauge);
 

@@ -111,6 +111,21 @@ catalogue! {
     /// `connection`, `constraint`, `statement`, `value` (it cannot be read) or `other`.
     DATABASE_ERRORS = Counter "keygate_database_errors_total" ["kind"];
 
+    /// Whether there is a connection to Redis (1) or not (0).
+    REDIS_UP = Gauge "keygate_redis_up" [] only "with Redis";
+    /// 1 while Redis is left alone because calls to it failed too often.
+    REDIS_BREAKER_OPEN = Gauge "keygate_redis_breaker_open" [] only "with Redis";
+    /// Calls to Redis, by `outcome`: `ok`, `error`, `timeout`; and those that were not made:
+    /// `not_connected`, `left_alone`, `busy`.
+    REDIS_CALLS = Counter "keygate_redis_calls_total" ["outcome"] only "with Redis";
+    /// How long those calls took that were made.
+    REDIS_SECONDS = Histogram "keygate_redis_call_duration_seconds" [] only "with Redis";
+    /// Attempts to connect to Redis, by `outcome`: `ok` or `failed`.
+    REDIS_CONNECTS = Counter "keygate_redis_connects_total" ["outcome"] only "with Redis";
+    /// What counts for limits now, by `mode`: 1 for `redis` (all control planes count together) or
+    /// for `memory` (each by itself), 0 for the other.
+    LIMITER_MODE = Gauge "keygate_limiter_mode" ["mode"];
+
     /// When each job of all control planes last succeeded, by `job`, whoever ran it; 0: never yet.
     JOB_LAST_SUCCESS = Gauge "keygate_job_last_success_timestamp_seconds" ["job"];
     /// Runs of jobs by this control plane, by `job` and `outcome`: `done`, `failed`, or `lost`

@@ -137,7 +137,7 @@ fn production_does_not_start_without_a_secret_key_or_with_weak_secrets() {
         ),
         ("KEYGATE_SECRET_KEY", "c2hvcnQ=", "32 bytes"),
         ("KEYGATE_EDGE_TOKEN", "short", "KEYGATE_EDGE_TOKEN"),
-        ("KEYGATE_REDIS_URL", "redis://x", "KEYGATE_REDIS_URL"),
+        ("KEYGATE_REDIS_URL", "localhost:6379", "redis://[USER:PASSWORD@]HOST"),
         ("KEYGATE_LOG", "keygate=loud", "KEYGATE_LOG"),
     ] {
         let mut it = Keygate::migrated();

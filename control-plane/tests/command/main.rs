@@ -23,6 +23,8 @@ mod metrics;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod redis;
+#[cfg(test)]
 mod service;
 #[cfg(test)]
 mod tls;

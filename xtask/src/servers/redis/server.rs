@@ -23,7 +23,7 @@ pub struct RedisOptions {
     /// More lines of its configuration file.
     pub settings: Vec<String>,
     /// Run as a Sentinel, with these lines.
-    pub(super) sentinel: bool,
+    pub sentinel: bool,
 }
 
 /// A running server on loopback. Dropping it ends it, and its folder goes too.
