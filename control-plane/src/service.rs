@@ -21,7 +21,7 @@ use crate::{
     config::{Config, TestKeys},
     edge::followers::Followers,
     keys::{issue::Issuer, last_used::LastUsed, once::Once, pool::HashPool, verify::Verifier},
-    limits::{Meter, memory::MemoryMeter},
+    limits::{Meter, memory::MemoryMeter, shared::SharedMeter},
     metrics,
     random::{Random, RandomError},
     redis::Redis,
@@ -179,7 +179,11 @@ impl Service {
         let redis = config.redis.clone().map(|it| Arc::new(Redis::new(it, Arc::clone(&random))));
         metrics::show_limiter_mode(false);
         let policy = config.policy.clone();
-        let meter: Arc<dyn Meter> = Arc::new(MemoryMeter::new(Arc::clone(&clock)));
+        let memory = MemoryMeter::new(Arc::clone(&clock));
+        let meter: Arc<dyn Meter> = match &redis {
+            Some(redis) => Arc::new(SharedMeter::new(Arc::clone(redis), memory)),
+            None => Arc::new(memory),
+        };
         Ok(Self {
             environment: config.environment,
             test_keys,

@@ -100,9 +100,9 @@ fn put(bucket: &mut [Count; WAYS], tag: u64, whole_at: u64) {
 
 /// Whether one more may come when the quota will be whole in `until_whole` µs, and in how many it
 /// will be whole after that one.
-fn decide(quota: Quota, until_whole: u64) -> (Decision, u64) {
+pub(super) fn decide(quota: Quota, until_whole: u64) -> (Decision, u64) {
     let window = micros(quota.window);
-    let each = window.checked_div(u64::from(quota.requests.get())).unwrap_or(window).max(1);
+    let each = each(quota);
     let ends = until_whole.saturating_add(each);
     let allowed = ends <= window;
     let stands = if allowed { ends } else { until_whole };
@@ -117,11 +117,17 @@ fn decide(quota: Quota, until_whole: u64) -> (Decision, u64) {
     (decision, ends)
 }
 
+/// What one request takes of the window, in µs.
+pub(super) fn each(quota: Quota) -> u64 {
+    let window = micros(quota.window);
+    window.checked_div(u64::from(quota.requests.get())).unwrap_or(window).max(1)
+}
+
 fn unknown(quota: Quota) -> Decision {
     decide(quota, 0).0
 }
 
-fn micros(time: Duration) -> u64 {
+pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -3,6 +3,7 @@
 //! The limits of requests through Envoy are the gate's; these are the control plane's own.
 
 pub mod memory;
+pub mod shared;
 
 use async_trait::async_trait;
 use std::{num::NonZeroU32, time::Duration};

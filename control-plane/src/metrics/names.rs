@@ -122,6 +122,9 @@ catalogue! {
     REDIS_SECONDS = Histogram "keygate_redis_call_duration_seconds" [] only "with Redis";
     /// Attempts to connect to Redis, by `outcome`: `ok` or `failed`.
     REDIS_CONNECTS = Counter "keygate_redis_connects_total" ["outcome"] only "with Redis";
+    /// Decisions on limits, by the `authority` that counted: `redis`, or `memory` when that gave no
+    /// answer.
+    LIMITER_DECISIONS = Counter "keygate_limiter_decisions_total" ["authority"] only "with Redis";
     /// What counts for limits now, by `mode`: 1 for `redis` (all control planes count together) or
     /// for `memory` (each by itself), 0 for the other.
     LIMITER_MODE = Gauge "keygate_limiter_mode" ["mode"];
