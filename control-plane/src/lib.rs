@@ -18,6 +18,7 @@
 //! | [`openapi`] | the admin API's description |
 //! | [`doctor`] | what is amiss with a deployment, and how to mend it |
 //! | [`lifecycle`] | starting, supervising and ending the service |
+//! | [`telemetry`] | log lines, traces, reports of errors |
 //! | [`cli`] | the command line |
 //!
 //! Time ([`clock`]) and randomness ([`random`]) are parameters.
@@ -45,6 +46,7 @@ pub mod redis;
 pub mod secret_key;
 pub mod service;
 pub mod store;
+pub mod telemetry;
 pub mod totp;
 pub mod usage;
 

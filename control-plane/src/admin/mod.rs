@@ -38,7 +38,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     health,
     http::{
-        observe::{Observed, observe},
+        observe::{Lines, Observed, observe},
         problem::{Code, Problem},
         shed::{Bound, shed},
     },
@@ -89,7 +89,7 @@ pub fn router(
         listener: "admin",
         random: Arc::clone(&service.random),
         timeout: TIMEOUT,
-        log: true,
+        lines: Lines::Each,
         quiet: health::ROUTES,
         long_polls: &[],
         failure: |failure| Problem::from(failure).into_response(),

@@ -6,7 +6,6 @@ mod doctor;
 mod duration;
 mod healthcheck;
 mod keys;
-mod logging;
 mod offline;
 mod output;
 mod reference;
@@ -22,7 +21,7 @@ use crate::{
     lifecycle, metrics, openapi,
     secret_key::SecretKeyFault,
     service::ServiceError,
-    store,
+    store, telemetry,
 };
 
 /// All went well.
@@ -140,7 +139,7 @@ fn code(error: &anyhow::Error) -> u8 {
     if secret_key_is_wrong(error)
         || error.is::<ConfigError>()
         || error.is::<BadArgument>()
-        || error.is::<logging::BadFilter>()
+        || error.is::<telemetry::BadFilter>()
         || error.downcast_ref::<BackupError>().is_some_and(BackupError::is_usage)
     {
         USAGE
@@ -171,18 +170,22 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let migrate = matches!(cli.command, Command::Serve { migrate: true });
     let settings = config::load(&cli.flags, migrate, &|name| std::env::var_os(name));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let done = match cli.command {
+    let (done, telemetry) = match cli.command {
         Command::Doctor(arguments) => {
-            runtime.block_on(doctor::run(arguments, settings, &cli.flags))
+            (runtime.block_on(doctor::run(arguments, settings, &cli.flags)), None)
         }
         command => {
             let settings = settings?;
-            logging::start(&settings, matches!(command, Command::Serve { .. }))?;
-            runtime.block_on(dispatch(command, &settings))
+            let serving = matches!(command, Command::Serve { .. });
+            let telemetry = telemetry::start(&settings, serving)?;
+            (runtime.block_on(dispatch(command, &settings)), Some(telemetry))
         }
     };
     // What blocks a thread (waiting for another process to migrate, say) must not keep us.
     runtime.shutdown_timeout(LAST_WORDS);
+    if let Some(telemetry) = telemetry {
+        telemetry.end();
+    }
     done
 }
 

@@ -9,6 +9,7 @@ mod redis;
 mod secret_key;
 mod settings;
 mod sources;
+mod telemetry;
 mod tls;
 mod usage;
 
@@ -20,6 +21,7 @@ pub use redis::{RedisConfig, RedisLogin, RedisTls, RedisUrl, Topology};
 pub use secret_key::{SecretKey, SecretKeyError};
 pub use settings::{LogFormat, Settings};
 pub use sources::{Flags, WITHOUT_FLAG, load};
+pub use telemetry::{TelemetryConfig, TraceConfig};
 pub use tls::{NamedFile, TlsFiles};
 pub use usage::UsageConfig;
 

@@ -134,6 +134,19 @@ pub struct Settings {
     /// How they are written.
     #[serde(default)]
     pub log_format: LogFormat,
+    /// Where traces go: the base address of a collector that takes OTLP over HTTP.
+    #[serde(default)]
+    pub otlp_endpoint: Option<String>,
+    /// The part of the requests that are traced, 0 to 1, where no caller has decided; 0.1 unless
+    /// set.
+    #[serde(default, deserialize_with = "number_text")]
+    pub otlp_sample_ratio: Option<String>,
+    /// Where errors and panics are reported: the DSN of a Sentry project.
+    #[serde(default)]
+    pub sentry_dsn: Option<SecretText>,
+    /// A file that holds it.
+    #[serde(default)]
+    pub sentry_dsn_file: Option<PathBuf>,
     /// The word that our keys begin with.
     #[serde(default = "default_key_prefix")]
     pub key_prefix: String,
@@ -225,6 +238,37 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::
             let digits = text.replace('_', "");
             let number = digits.parse().map(Some);
             number.map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+        }
+    }
+
+    deserializer.deserialize_any(Visitor)
+}
+
+/// A number that may have a fraction, as the text that it was or would be written as.
+fn number_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    struct Visitor;
+
+    impl de::Visitor<'_> for Visitor {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number")
+        }
+
+        fn visit_f64<E: de::Error>(self, number: f64) -> Result<Option<String>, E> {
+            Ok(Some(number.to_string()))
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<Option<String>, E> {
+            Ok(Some(number.to_string()))
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<Option<String>, E> {
+            Ok(Some(number.to_string()))
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Option<String>, E> {
+            Ok(Some(text.to_owned()))
         }
     }
 

@@ -48,6 +48,10 @@ pub(super) const NAMES: &[&str] = &[
     "migrate",
     "log",
     "log_format",
+    "otlp_endpoint",
+    "otlp_sample_ratio",
+    "sentry_dsn",
+    "sentry_dsn_file",
     "key_prefix",
 ];
 
@@ -78,7 +82,11 @@ Settings without a flag, as variables or, in lower case and without the prefix, 
                                     redis+cluster://; rediss for TLS; also ..._FILE [default: memory]
   KEYGATE_REDIS_CA_FILE             Who may sign its certificates, PEM [default: the system's]
   KEYGATE_REDIS_CERT_FILE           Our certificate, where it asks for one, PEM
-  KEYGATE_REDIS_KEY_FILE            Its private key, PEM";
+  KEYGATE_REDIS_KEY_FILE            Its private key, PEM
+  KEYGATE_OTLP_ENDPOINT             Collector of traces (OTLP over HTTP), such as http://127.0.0.1:4318
+  KEYGATE_OTLP_SAMPLE_RATIO         Part of the requests that are traced, 0 to 1, where no caller has
+                                    decided [default: 0.1]
+  KEYGATE_SENTRY_DSN                Where errors and panics are reported; also ..._FILE";
 
 /// Settings on the command line. Secrets are none of them: everyone on the machine can read a
 /// command line.

@@ -24,7 +24,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     http::{
-        observe::{Observed, observe},
+        observe::{Lines, Observed, observe},
         shed::{Bound, shed},
     },
     service::Service,
@@ -55,7 +55,7 @@ pub fn router(service: &Arc<Service>) -> Router {
         listener: "edge",
         random: Arc::clone(&service.random),
         timeout: TIMEOUT,
-        log: false,
+        lines: Lines::Named,
         quiet: &[],
         long_polls: &[CHANGES_PATH],
         failure: |failure| Fault::from(failure).into_response(),

@@ -8,10 +8,10 @@ use axum::{
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
-use tracing::Instrument;
+use tracing::{Instrument, Span, field::Empty};
 
 use super::{Peer, panics, request_id};
-use crate::{metrics, random::Random};
+use crate::{metrics, random::Random, telemetry::spans};
 
 /// Why a handler gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,16 @@ pub enum Failure {
     Panicked,
     /// It took too long.
     TimedOut,
+}
+
+/// Which requests are worth a line in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    /// Each.
+    Each,
+    /// Those that the caller has named: a request of somebody else waits for them, and has that
+    /// name in other logs. The others have a line of level debug.
+    Named,
 }
 
 /// How a listener's requests are observed.
@@ -31,14 +41,22 @@ pub struct Observed {
     pub random: Arc<dyn Random>,
     /// After how long a request is given up. It covers a body that trickles in.
     pub timeout: Duration,
-    /// Whether each request is worth a line in the log.
-    pub log: bool,
-    /// Routes whose requests are not.
+    /// Which requests are worth a line in the log.
+    pub lines: Lines,
+    /// Routes whose requests never are.
     pub quiet: &'static [&'static str],
     /// Routes that wait on purpose; they would drown the others' durations.
     pub long_polls: &'static [&'static str],
     /// The listener's words for a handler that gave no answer.
     pub failure: fn(Failure) -> Response,
+}
+
+impl Observed {
+    /// Whether a route is neither logged nor traced: it is asked for all the time, or waits on
+    /// purpose.
+    fn is_trifle(&self, route: &str) -> bool {
+        self.quiet.contains(&route) || self.long_polls.contains(&route)
+    }
 }
 
 /// What stands for a request in metrics and logs where none of our own names does.
@@ -104,13 +122,17 @@ impl Route {
 /// Names the request, runs it, counts and logs it.
 pub async fn observe(State(observed): State<Observed>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let id = request_id::of(request.headers(), &*observed.random);
+    let request_id::Named { id, by_caller } = request_id::of(request.headers(), &*observed.random);
     let method = method_label(request.method());
     let route = Route::of(&request);
     let client_ip = request.extensions().get::<Peer>().map(|peer| peer.address());
-    let span = tracing::info_span!(
-        "request", id = %id, listener = observed.listener, actor = tracing::field::Empty
-    );
+    let trace = if observed.is_trifle(route.as_str()) {
+        Span::none()
+    } else {
+        spans::of_request(observed.listener, method, route.as_str(), request.headers())
+    };
+    let span =
+        tracing::info_span!("request", id = %id, listener = observed.listener, actor = Empty);
 
     let id_header = request_id::value(&id);
     let run = async {
@@ -119,14 +141,22 @@ pub async fn observe(State(observed): State<Observed>, request: Request, next: N
             response.headers_mut().insert(request_id::HEADER, id);
         }
         let took = started.elapsed();
-        if observed.log && !observed.quiet.contains(&route.as_str()) {
-            let (route, status) = (route.as_str(), response.status().as_u16());
-            let client_ip = client_ip.map(tracing::field::display);
-            tracing::info!(method, route, status, client_ip, took_us = took.as_micros(), "request");
+        let (route, status) = (route.as_str(), response.status().as_u16());
+        let (took_us, client_ip) = (took.as_micros(), client_ip.map(tracing::field::display));
+        match observed.lines {
+            _ if observed.is_trifle(route) => {}
+            Lines::Named if !by_caller => {
+                tracing::debug!(method, route, status, client_ip, took_us, "request");
+            }
+            Lines::Named | Lines::Each => {
+                tracing::info!(method, route, status, client_ip, took_us, "request");
+            }
         }
         (response, took)
     };
-    let (response, took) = request_id::CURRENT.scope(id, run).instrument(span).await;
+    let run = request_id::CURRENT.scope(id, run).instrument(span);
+    let (response, took) = run.instrument(trace.clone()).await;
+    spans::answered(&trace, response.status());
     count(&observed, &route, method, response.status(), took);
     response
 }
@@ -175,7 +205,7 @@ mod tests {
             listener: "test",
             random: Arc::new(SystemRandom),
             timeout: Duration::from_secs(5),
-            log: true,
+            lines: Lines::Each,
             quiet: &[],
             long_polls: &[],
             failure: |failure| Problem::from(failure).into_response(),

@@ -21,14 +21,23 @@ pub fn current() -> Option<String> {
     CURRENT.try_with(Clone::clone).ok()
 }
 
+/// A request's name, and whose word it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The name.
+    pub id: String,
+    /// Whether the caller gave it.
+    pub by_caller: bool,
+}
+
 /// The name that the caller gave, if it is fit for a log; else a new one.
 #[must_use]
-pub fn of(headers: &HeaderMap, random: &dyn Random) -> String {
-    headers
-        .get(HEADER)
-        .and_then(|value| value.to_str().ok())
-        .filter(|name| is_sane(name))
-        .map_or_else(|| drawn(random), str::to_owned)
+pub fn of(headers: &HeaderMap, random: &dyn Random) -> Named {
+    let given = headers.get(HEADER).and_then(|value| value.to_str().ok());
+    match given.filter(|name| is_sane(name)) {
+        Some(name) => Named { id: name.to_owned(), by_caller: true },
+        None => Named { id: drawn(random), by_caller: false },
+    }
 }
 
 fn is_sane(name: &str) -> bool {
@@ -53,7 +62,7 @@ mod tests {
     use crate::random::SystemRandom;
 
     fn named(name: &'static str) -> String {
-        of(&HeaderMap::from_iter([(HEADER, HeaderValue::from_static(name))]), &SystemRandom)
+        of(&HeaderMap::from_iter([(HEADER, HeaderValue::from_static(name))]), &SystemRandom).id
     }
 
     #[test]

@@ -135,6 +135,12 @@ catalogue! {
     /// (another one has taken it over).
     JOB_RUNS = Counter "keygate_job_runs_total" ["job", "outcome"];
 
+    /// Spans of traces, by `outcome`: `sent`, or `lost` (the collector did not take them).
+    TRACE_SPANS = Counter "keygate_trace_spans_total" ["outcome"] only "with `KEYGATE_OTLP_ENDPOINT`";
+    /// Errors and panics that were to be reported, by `outcome`: `sent`, or `dropped` (there were
+    /// more than 30 in a minute).
+    ERROR_REPORTS = Counter "keygate_error_reports_total" ["outcome"] only "with `KEYGATE_SENTRY_DSN`";
+
     /// Whether each background task runs (1) or not (0), by `task`.
     TASK_UP = Gauge "keygate_task_up" ["task"];
     /// Background tasks that died and were started again, by `task`.

@@ -23,9 +23,13 @@ mod metrics;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod receiver;
+#[cfg(test)]
 mod redis;
 #[cfg(test)]
 mod service;
+#[cfg(test)]
+mod telemetry;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]

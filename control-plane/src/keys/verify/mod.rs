@@ -10,6 +10,7 @@ use key_policy::{Environment, Policy};
 use moka::future::Cache;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
+use tracing::{Instrument, field::Empty};
 
 use super::{
     Key, StoredKey,
@@ -22,6 +23,7 @@ use crate::{
     random::{self, Random, RandomError},
     secret_key::{Secret, Secrets},
     store::{Store, StoreError},
+    telemetry::spans,
 };
 use upkeep::Upkeep;
 
@@ -162,13 +164,17 @@ impl Verifier {
     pub async fn verify(&self, key: PresentedKey) -> Result<Verification, VerifyError> {
         let started = Instant::now();
         let mut compared = Compared::Not;
-        let result = self.decide(key, &mut compared).await;
+        let span = tracing::trace_span!(
+            target: spans::TARGET, "verify", keygate.outcome = Empty, keygate.hash = Empty
+        );
+        let result = self.decide(key, &mut compared).instrument(span.clone()).await;
         let outcome = match &result {
             Ok(Verification { outcome: Outcome::Known(_), .. }) => "known",
             Ok(Verification { outcome: Outcome::Unknown, .. }) => "unknown",
             Ok(Verification { outcome: Outcome::TestKeyRefused, .. }) => "test_key_refused",
             Err(error) => error.reason(),
         };
+        span.record("keygate.outcome", outcome).record("keygate.hash", compared.as_str());
         ::metrics::histogram!(metrics::VERIFY_SECONDS,
             "outcome" => outcome, "hash" => compared.as_str())
         .record(started.elapsed());
@@ -188,13 +194,16 @@ impl Verifier {
     ) -> Result<Verification, VerifyError> {
         let says_test = self.policy.environment_of(key.expose()) == Some(Environment::Test);
         let current = self.lookup.lookup.lookup(key.expose());
-        let lookup = match &self.previous {
-            None => self.store.look_up(&current).await?,
-            Some(previous) => {
-                let previous = previous.lookup.lookup(key.expose());
-                self.store.look_up_either(&current, &previous).await?
+        let previous = self.previous.as_ref().map(|it| it.lookup.lookup(key.expose()));
+        let look_up = async {
+            match &previous {
+                None => self.store.look_up(&current).await,
+                Some(previous) => self.store.look_up_either(&current, previous).await,
             }
         };
+        let lookup = look_up
+            .instrument(tracing::trace_span!(target: spans::TARGET, "database look-up"))
+            .await?;
         let as_of = lookup.as_of;
         let outcome = match lookup.found {
             // A made-up test key is nothing of ours, so nothing to raise an alarm about.
@@ -228,7 +237,11 @@ impl Verifier {
         let secret = &stored.secret;
         *compared = Compared::ByHash;
         let hash = async {
-            let hashed = self.pool.hash(Arc::clone(key), secret.recipe).await;
+            let hashed = self
+                .pool
+                .hash(Arc::clone(key), secret.recipe)
+                .instrument(tracing::trace_span!(target: spans::TARGET, "hash"))
+                .await;
             let digest = hashed.map_err(|Overloaded| Refuted::Overloaded)?;
             if secret.matches(&digest) { Ok(()) } else { Err(Refuted::Mismatch) }
         };
