@@ -9,6 +9,7 @@ use std::cell::RefCell;
 
 use crate::buffer::HostBuffer;
 use crate::host;
+use crate::origin::Origin;
 use crate::pairs::{PairsWriter, pairs};
 use crate::responses::Responses;
 use crate::root::{Decisions, Root};
@@ -111,6 +112,7 @@ impl Filter {
         let mut decisions = Vec::new();
         if let Some(root) = self.roots.iter_mut().find(|present| present.id == root) {
             decisions = root.on_call_response(token, headers, body_size, now);
+            root.write_log(None);
         }
         self.resume_all(root, decisions);
         self.flush(root);
@@ -119,7 +121,7 @@ impl Filter {
     /// Sends what a gate has to say, after everything that it has decided was carried out.
     fn flush(&mut self, root: u32) {
         let present = self.roots.iter_mut().find(|present| present.id == root);
-        let decisions = present.map(|root| root.flush(host::now())).unwrap_or_default();
+        let decisions = present.map(|root| root.flush(host::now(), None)).unwrap_or_default();
         self.resume_all(root, decisions);
     }
 
@@ -150,10 +152,11 @@ impl Filter {
             client: client.and_then(ClientAddress::parse),
         };
         let mut decision = root.gate.on_request(&request, now, &mut root.slots);
-        if !matches!(decision, Decision::Pass(_)) {
-            // A question that cannot even be sent is answered at once. It is this request's: the
-            // questions of others have been sent before.
-            let at_once = root.flush(now);
+        if !matches!(decision, Decision::Pass(_)) || root.gate.has_log() {
+            // A question that cannot even be sent is answered at once. If it is another's, that one
+            // was about a known key, and nobody waits for it.
+            let origin = Origin::of(request.stream, list);
+            let at_once = root.flush(now, Some(&origin));
             if let Some((_, decided)) = at_once.iter().find(|(stream, _)| *stream == request.stream)
             {
                 decision = *decided;

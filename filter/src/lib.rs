@@ -12,6 +12,7 @@ mod abi;
 mod buffer;
 mod filter;
 mod host;
+mod origin;
 mod pairs;
 mod responses;
 mod root;

@@ -2,12 +2,14 @@
 
 use edge_protocol::{EventKind, STAMP, STAMP_HEADER};
 use gate::{
-    Answer, COUNTER_NAMES, Call, Config, ConfigFault, Decision, Gate, Message, Now, Seeds, StreamId,
+    Answer, COUNTER_NAMES, Call, Config, ConfigFault, Decision, Gate, LogLine, Message, Now, Seeds,
+    StreamId,
 };
 use proxy_wasm::types::{BufferType, LogLevel, MapType};
 
 use crate::buffer::HostBuffer;
 use crate::host;
+use crate::origin::{Origin, REQUEST_ID, TRACE_PARENT, append_id, request_id};
 use crate::pairs::{PairsWriter, pairs};
 use crate::slots::EnvoySlots;
 
@@ -68,22 +70,40 @@ impl Root {
     }
 
     /// Sends what the gate has to say and writes its log lines. Calls that cannot even begin are
-    /// answered at once: what comes of that is returned.
-    pub(crate) fn flush(&mut self, now: Now) -> Decisions {
+    /// answered at once: what comes of that is returned, and is to be carried out after this.
+    /// `origin` is the request that the gate has just decided on.
+    pub(crate) fn flush(&mut self, now: Now, origin: Option<&Origin<'_>>) -> Decisions {
         let mut decisions = Vec::new();
         while let Some(message) = self.gate.next_message(now) {
-            if let Some(token) = self.send(&message) {
+            let origin = origin.filter(|it| Some(it.stream) == message.on_behalf_of);
+            if let Some(token) = self.send(&message, origin) {
                 self.calls.push((token, message.call));
             } else {
                 let none = Answer::NONE;
                 decisions.extend(self.gate.on_answer(message.call, &none, now, &mut self.slots));
             }
         }
-        for (kind, line) in self.gate.take_log() {
-            let routine = kind == EventKind::ValidApiKey;
-            host::log(if routine { LogLevel::Info } else { LogLevel::Warn }, &line);
-        }
+        self.write_log(origin);
         decisions
+    }
+
+    /// Writes the gate's log lines, each with the id of the request that it is about. The id of a
+    /// request that waits is still in its headers, so this comes before anything is decided on it.
+    pub(crate) fn write_log(&mut self, origin: Option<&Origin<'_>>) {
+        for LogLine { kind, mut text, stream } in self.gate.take_log() {
+            let at_hand = origin.filter(|it| Some(it.stream) == stream);
+            match (at_hand, stream) {
+                (Some(origin), _) => append_id(&mut text, origin.request_id),
+                (None, Some(StreamId(context))) if host::turn_to(context) => {
+                    let list = host::header_pairs(&mut self.headers, MapType::HttpRequestHeaders);
+                    append_id(&mut text, list.and_then(request_id));
+                    host::turn_to(self.id);
+                }
+                (None, _) => {}
+            }
+            let routine = kind == EventKind::ValidApiKey;
+            host::log(if routine { LogLevel::Info } else { LogLevel::Warn }, &text);
+        }
     }
 
     /// Time has passed.
@@ -94,7 +114,7 @@ impl Root {
                 host::increase(metric, increase);
             }
         });
-        self.flush(now)
+        self.flush(now, None)
     }
 
     /// An answer has come.
@@ -129,7 +149,7 @@ impl Root {
         self.gate.on_answer(call, &answer, now, &mut self.slots)
     }
 
-    fn send(&self, message: &Message) -> Option<u32> {
+    fn send(&self, message: &Message, origin: Option<&Origin<'_>>) -> Option<u32> {
         let cluster = &self.gate.config().control_plane.cluster;
         let mut headers = PairsWriter::new();
         headers.add(b":method", message.method.as_bytes());
@@ -137,6 +157,14 @@ impl Root {
         headers.add(b":authority", cluster.as_bytes());
         if !message.body.is_empty() {
             headers.add(b"content-type", b"application/json");
+        }
+        if let Some(origin) = origin {
+            let named = [(REQUEST_ID, origin.request_id), (TRACE_PARENT, origin.trace_parent)];
+            for (name, value) in named {
+                if let Some(value) = value {
+                    headers.add(name, value);
+                }
+            }
         }
         host::call(cluster, &headers, &message.body, message.timeout_ms)
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::cache::KeyFingerprint;
 use crate::config::OnBacklogFull;
-use crate::{ClientAddress, Now};
+use crate::{ClientAddress, Now, StreamId};
 
 /// How many events wait at most; at about 250 bytes each, 2 MB.
 const MAX_WAITING: usize = 8192;
@@ -26,6 +26,17 @@ pub(crate) struct About<'a> {
     pub(crate) client: Option<ClientAddress>,
 }
 
+/// A line for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// What it is about.
+    pub kind: EventKind,
+    /// The line.
+    pub text: String,
+    /// The request that it is about, for whoever knows that request by another name.
+    pub stream: Option<StreamId>,
+}
+
 /// The events of this worker that are in no batch yet.
 pub(crate) struct AuditTrail {
     on_full: OnBacklogFull,
@@ -33,17 +44,31 @@ pub(crate) struct AuditTrail {
     /// When the first of them was written down.
     since_ms: u64,
     dropped: u64,
-    log: Vec<(EventKind, String)>,
+    log: Vec<LogLine>,
+    /// The request that is being decided on.
+    stream: Option<StreamId>,
 }
 
 impl AuditTrail {
     pub(crate) fn new(on_full: OnBacklogFull) -> Self {
-        Self { on_full, waiting: VecDeque::new(), since_ms: 0, dropped: 0, log: Vec::new() }
+        Self {
+            on_full,
+            waiting: VecDeque::new(),
+            since_ms: 0,
+            dropped: 0,
+            log: Vec::new(),
+            stream: None,
+        }
     }
 
     /// Whether there is no room for another event and requests must not pass unrecorded.
     pub(crate) fn must_refuse(&self) -> bool {
         self.on_full == OnBacklogFull::Deny && self.waiting.len() >= MAX_WAITING
+    }
+
+    /// What is written down from now on is about this request.
+    pub(crate) fn concerns(&mut self, stream: Option<StreamId>) {
+        self.stream = stream;
     }
 
     /// The clock was set back by so many milliseconds.
@@ -92,12 +117,18 @@ impl AuditTrail {
             details,
             shadow,
         };
-        self.log.push((kind, event.log_line(&timestamp(now))));
+        let text = event.log_line(&timestamp(now));
+        self.log.push(LogLine { kind, text, stream: self.stream });
         event
     }
 
+    /// Whether there are log lines to take.
+    pub(crate) fn has_log(&self) -> bool {
+        !self.log.is_empty()
+    }
+
     /// The log lines written since the last call.
-    pub(crate) fn take_log(&mut self) -> Vec<(EventKind, String)> {
+    pub(crate) fn take_log(&mut self) -> Vec<LogLine> {
         std::mem::take(&mut self.log)
     }
 
@@ -168,7 +199,7 @@ mod tests {
         };
         trail.record(EventKind::InvalidKey, about, "reason=unknown".into(), false, at(0));
         assert_eq!(
-            trail.take_log()[0].1,
+            trail.take_log()[0].text,
             "API_KEY_SECURITY_EVENT: INVALID_KEY | key_hash=0123456789abcdef | \
              client_ip=192.0.2.1 | timestamp=2026-09-21T14:13:20.000Z | details=reason=unknown"
         );

@@ -5,6 +5,7 @@ use edge_protocol::{
 };
 
 use crate::flights::FlightId;
+use crate::request::StreamId;
 
 /// What a message is about. The caller hands it back with the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,9 @@ pub struct Message {
     pub body: Vec<u8>,
     /// How long to wait for the answer, in milliseconds.
     pub timeout_ms: u32,
+    /// The request that cannot go on without the answer, when it has only just been decided on: the
+    /// caller may send its name along.
+    pub on_behalf_of: Option<StreamId>,
 }
 
 /// The answer to a call. When there was none at all, its status is 0.
@@ -57,7 +61,12 @@ impl Answer<'_> {
 }
 
 impl Message {
-    pub(crate) fn verify(flight: FlightId, key: &str, timeout_ms: u32) -> Self {
+    pub(crate) fn verify(
+        flight: FlightId,
+        key: &str,
+        timeout_ms: u32,
+        on_behalf_of: Option<StreamId>,
+    ) -> Self {
         let request = VerifyRequest { key: key.to_owned() };
         Self {
             call: Call::Verify(flight),
@@ -65,6 +74,7 @@ impl Message {
             path: VERIFY_PATH.to_owned(),
             body: serde_json::to_vec(&request).unwrap_or_default(),
             timeout_ms,
+            on_behalf_of,
         }
     }
 
@@ -77,7 +87,14 @@ impl Message {
             path.push_str("&epoch=");
             path.push_str(epoch);
         }
-        Self { call: Call::Changes, method: "GET", path, body: Vec::new(), timeout_ms }
+        Self {
+            call: Call::Changes,
+            method: "GET",
+            path,
+            body: Vec::new(),
+            timeout_ms,
+            on_behalf_of: None,
+        }
     }
 
     pub(crate) fn events(batch: &EventBatch, timeout_ms: u32) -> Self {
@@ -87,6 +104,7 @@ impl Message {
             path: EVENTS_PATH.to_owned(),
             body: serde_json::to_vec(batch).unwrap_or_default(),
             timeout_ms,
+            on_behalf_of: None,
         }
     }
 }

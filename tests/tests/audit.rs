@@ -41,7 +41,9 @@ impl<'a> Line<'a> {
             key_hash: value(key_hash, "key_hash="),
             client_ip: value(client_ip, "client_ip="),
             timestamp: value(timestamp, "timestamp="),
-            details: value(details, "details="),
+            // The log has the request's id as well, which is not for the audit log: a client may
+            // have chosen it.
+            details: value(details, "details=").split(" request_id=").next().unwrap_or_default(),
         };
         let is_hash = read.key_hash.len() == 16
             && read.key_hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));

@@ -408,7 +408,9 @@ fn assert_recorded(gate: &Gate, address: &str, row: &Row) {
     assert_eq!(parts[2], format!("client_ip={address}"));
     let time = parts[3].strip_prefix("timestamp=").unwrap();
     assert!(time.len() == 24 && time.ends_with('Z') && time.contains('T'), "{line}");
-    assert_eq!(parts[4], format!("details={details}"));
+    let (told, id) = parts[4].split_once(" request_id=").expect("the request's id");
+    assert_eq!(told, format!("details={details}"));
+    assert_eq!(id.trim_end().len(), 36, "{line}");
 }
 
 fn row_hash(entry: &Value) -> String {

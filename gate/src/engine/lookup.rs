@@ -76,7 +76,7 @@ impl Gate {
         match self.flights.join(hash, fingerprint, key, Some(waiter)) {
             Ok(new) => {
                 self.tally.count(Counter::CacheMiss);
-                self.send_off(new, key);
+                self.send_off(new, key, Some(stream));
                 Decision::Wait
             }
             Err(Crowded) => match self.known.find(hash) {
@@ -113,15 +113,15 @@ impl Gate {
             return;
         };
         if let Ok(new) = self.flights.join(hash, fingerprint, key, None) {
-            self.send_off(new, key);
+            self.send_off(new, key, None);
         }
     }
 
-    fn send_off(&mut self, flight: Option<FlightId>, key: &[u8]) {
+    fn send_off(&mut self, flight: Option<FlightId>, key: &[u8], for_stream: Option<StreamId>) {
         if let (Some(id), Ok(key)) = (flight, str::from_utf8(key)) {
             self.tally.count(Counter::VerifyCall);
             let timeout_ms = self.config.control_plane.timeout_ms;
-            self.outbox.push_back(Message::verify(id, key, timeout_ms));
+            self.outbox.push_back(Message::verify(id, key, timeout_ms, for_stream));
         }
     }
 
@@ -193,6 +193,7 @@ impl Gate {
                 key_id: Some(&key_id),
                 client: first.client,
             };
+            self.audit.concerns(Some(first.stream));
             self.audit.record(EventKind::ValidApiKey, about, "seen=first".into(), false, now);
         }
         self.for_each_waiter(flight, |gate, facts| gate.decide(entry, facts, now, slots))
@@ -210,7 +211,8 @@ impl Gate {
         }
         self.tally.count(Counter::VerifyCall);
         let timeout_ms = self.config.control_plane.timeout_ms;
-        self.outbox.push_back(Message::verify(flight.id, flight.key.as_str(), timeout_ms));
+        let again = Message::verify(flight.id, flight.key.as_str(), timeout_ms, None);
+        self.outbox.push_back(again);
         self.flights.relaunch(flight);
         Vec::new()
     }
@@ -240,6 +242,7 @@ impl Gate {
         let mut decisions = Vec::with_capacity(flight.waiters.len());
         for waiter in &flight.waiters {
             let facts = Facts { plan: waiter.plan, client: waiter.client };
+            self.audit.concerns(Some(waiter.stream));
             decisions.push((waiter.stream, decide(self, facts)));
         }
         decisions

@@ -18,7 +18,7 @@ use siphasher::sip128::SipHasher24;
 use std::collections::VecDeque;
 
 use crate::ClientAddress;
-use crate::audit::{About, AuditTrail};
+use crate::audit::{About, AuditTrail, LogLine};
 use crate::cache::{EntryIndex, Identity, KeyCache, KeyHash};
 use crate::config::{Config, KEY_LIMIT};
 use crate::delivery::Delivery;
@@ -134,6 +134,7 @@ impl Gate {
         slots: &mut impl SharedSlots,
     ) -> Decision {
         self.awake = true;
+        self.audit.concerns(Some(request.stream));
         self.observe(now);
         if self.audit.must_refuse() {
             self.tally.count(Counter::BacklogFull);
@@ -177,6 +178,7 @@ impl Gate {
         slots: &mut impl SharedSlots,
     ) -> Vec<(StreamId, Decision)> {
         self.observe(now);
+        self.audit.concerns(None);
         if answer.status != 200 {
             self.tally.count(Counter::CallFailed);
         }
@@ -209,6 +211,7 @@ impl Gate {
         if let Some(query) = self.feed.next_poll(now) {
             return Some(Message::changes(&query, Feed::TIMEOUT_MS));
         }
+        self.audit.concerns(None);
         self.delivery
             .next_batch(&mut self.audit, &mut self.usage, now)
             .map(|batch| Message::events(batch, EVENTS_TIMEOUT_MS))
@@ -246,8 +249,14 @@ impl Gate {
     }
 
     /// The lines for the log since the last call, and what each is about.
-    pub fn take_log(&mut self) -> Vec<(EventKind, String)> {
+    pub fn take_log(&mut self) -> Vec<LogLine> {
         self.audit.take_log()
+    }
+
+    /// Whether there are any.
+    #[must_use]
+    pub fn has_log(&self) -> bool {
+        self.audit.has_log()
     }
 
     /// What was counted for metrics.

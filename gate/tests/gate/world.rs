@@ -233,7 +233,7 @@ impl World {
             }
             self.on_the_way.push(message);
         }
-        self.log.extend(self.gate.take_log().into_iter().map(|(_, line)| line));
+        self.log.extend(self.gate.take_log().into_iter().map(|line| line.text));
     }
 
     /// Answers everything that is on the way, but for a poll without news.
