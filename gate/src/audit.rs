@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(trail.take_dropped(), 10);
         let confession = trail.confess(EventKind::EventsDropped, 10, at(1000));
         assert_eq!(confession.details, "count=10");
-        let (_, line) = trail.take_log().pop().unwrap();
+        let line = trail.take_log().pop().unwrap().text;
         assert!(line.starts_with("API_KEY_SECURITY_EVENT: EVENTS_DROPPED | "), "{line}");
         let mut left = 0;
         while trail.due_at_ms().is_some() {

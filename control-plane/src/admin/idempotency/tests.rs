@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::unquoted;
 use crate::{
     admin::tests::call,
+    store::key_filter::{KeyFilter, KeyQuery},
     testing::{Answer, TestService, send},
 };
 
@@ -25,7 +26,9 @@ async fn sent(it: &TestService, admin: &str, word: &str, body: &str) -> Answer {
 }
 
 async fn keys(it: &TestService) -> usize {
-    it.service.store.keys(None, 1000).await.expect("keys").len()
+    let filter = KeyFilter::default();
+    let query = KeyQuery { filter, now: it.service.clock.now(), after: None, limit: 1000 };
+    it.service.store.keys(&query).await.expect("keys").len()
 }
 
 #[tokio::test]

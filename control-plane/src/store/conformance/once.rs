@@ -50,7 +50,7 @@ pub(crate) async fn those_who_send_a_request_at_once_make_one_key(store: Arc<dyn
     }
     let answers = tasks.join_all().await;
     assert_eq!(answers.iter().filter(|it| it.is_none()).count(), 1);
-    let keys = store.keys(None, 100).await.expect("keys");
+    let keys = page(&*store, KeyFilter::default(), None, 100).await;
     assert_eq!(keys.len(), 1);
     assert!(answers.iter().flatten().all(|it| it.key_id == keys[0].key_id));
 }

@@ -15,7 +15,7 @@ use crate::{
 const KEEP: RevokeGuard = RevokeGuard::KeepOneAdmin { test_keys: false };
 
 /// The key of one number takes the place of that of another.
-fn rotation(old: &StoredKey, number: u64, ends_at: i64) -> RotateRequest {
+pub(super) fn rotation(old: &StoredKey, number: u64, ends_at: i64) -> RotateRequest {
     let mut successor = old.clone();
     successor.lookup = digest(number);
     successor.key.key_id = key_id(number);
@@ -34,7 +34,7 @@ fn entries() -> [AuditEntry; 2] {
     [entry(EventKind::KeyRotated, 1), entry(EventKind::KeyCreated, 2)]
 }
 
-async fn rotate(store: &dyn Store, request: &RotateRequest) -> Rotation {
+pub(super) async fn rotate(store: &dyn Store, request: &RotateRequest) -> Rotation {
     store.rotate_key(request, &entries()).await.expect("done")
 }
 

@@ -4,11 +4,14 @@ use edge_protocol::EventKind;
 use jiff::SignedDuration;
 use std::sync::Arc;
 
-use super::{add, admin, at, entry, events, key_id};
+use super::{
+    add, admin, at, entry, events, key_id,
+    rotation::{rotate, rotation},
+};
 use crate::{
     keys::digest::SecretName,
     store::{
-        Store,
+        Rotation, Store,
         totp::{Attempt, NewFactor, Removal, SealedSecret},
     },
     totp::attempts::MAX_IN_WINDOW,
@@ -145,4 +148,23 @@ pub(crate) async fn a_secret_is_sealed_anew_only_where_it_is_as_it_was_read(stor
     assert!(!reseal(&sealed(1)).await.expect("asked"));
     assert_eq!(others("aa").await, []);
     assert_eq!(store.factor(key_id(1)).await.expect("read").expect("there").sealed, fresh);
+}
+
+pub(crate) async fn a_key_that_takes_the_place_of_another_shares_its_factor(store: Arc<dyn Store>) {
+    confirmed(&*store, 1).await;
+    add(&*store, &admin(3)).await;
+    let rotated = rotate(&*store, &rotation(&admin(1), 2, 900)).await;
+    assert!(matches!(rotated, Rotation::Rotated(_)), "{rotated:?}");
+    let shared = store.factor(key_id(2)).await.expect("read").expect("there");
+    assert_eq!(store.factor(key_id(1)).await.expect("read"), Some(shared.clone()));
+    // A code is good once, with whichever of the two keys.
+    assert!(store.accept_step(&shared.factor_id, 11).await.expect("asked"));
+    assert!(!store.accept_step(&shared.factor_id, 11).await.expect("asked"));
+    let audit = entry(EventKind::TotpDisabled, 2);
+    let removed = store.remove_factor(key_id(2), false, &audit).await.expect("asked");
+    assert_eq!(removed, Removal::InForce);
+    assert_eq!(store.factor(key_id(1)).await.expect("read"), None);
+    // Where there is none, none is shared.
+    rotate(&*store, &rotation(&admin(3), 4, 900)).await;
+    assert_eq!(store.factor(key_id(4)).await.expect("read"), None);
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use key_policy::KeyId;
 use sqlx::{PgConnection, Postgres, QueryBuilder, Transaction};
 
-use super::{PostgresStore, StoreError, audit, chain, feed};
+use super::{PostgresStore, StoreError, audit, chain, feed, totp};
 use crate::{
     audit::AuditEntry,
     keys::{Key, StoredKey, digest::LookupDigest},
@@ -206,6 +206,8 @@ impl PostgresStore {
             Some(before) if before.version == *version && before.is_current() => before,
             _ => return Ok(Rotation::Outdated),
         };
+        // Before the end of the log, as whoever takes the factor away does.
+        totp::lock(&mut transaction, *key_id).await?;
         let after = Key { expires_at: Some(*ends_at), ..before.clone() };
         if let Some(test_keys) = guard.wants_another_admin(&before, Some(&after), at)
             && !another_admin(&mut transaction, *key_id, at, test_keys).await?
@@ -213,6 +215,7 @@ impl PostgresStore {
             return Ok(Rotation::LastAdmin);
         }
         insert(&mut transaction, successor).await?;
+        totp::share(&mut transaction, *key_id, successor.key.key_id).await?;
         let row = sqlx::query(concat!(
             "UPDATE api_keys
              SET superseded_by = $1, rotated_at_ms = $2, expires_at_ms = $3, version = version + 1

@@ -31,7 +31,7 @@ async fn find(
 }
 
 /// The same, held until the end of the transaction.
-async fn lock(
+pub(super) async fn lock(
     connection: &mut PgConnection,
     key_id: KeyId,
 ) -> Result<Option<StoredFactor>, StoreError> {
@@ -50,6 +50,24 @@ async fn delete(connection: &mut PgConnection, id: &FactorId) -> Result<(), Stor
         .bind(id.as_slice())
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// Lets the key that takes the place of another share its factor, in the transaction in which it
+/// does.
+pub(super) async fn share(
+    connection: &mut PgConnection,
+    from: KeyId,
+    to: KeyId,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO totp_keys (key_id, factor_id)
+         SELECT $1, factor_id FROM totp_keys WHERE key_id = $2",
+    )
+    .bind(to.to_string())
+    .bind(from.to_string())
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

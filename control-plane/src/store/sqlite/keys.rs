@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use key_policy::KeyId;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, Transaction};
 
-use super::{SqliteStore, StoreError, audit, feed};
+use super::{SqliteStore, StoreError, audit, feed, totp};
 use crate::{
     audit::AuditEntry,
     keys::{Key, StoredKey, digest::LookupDigest},
@@ -214,6 +214,7 @@ impl SqliteStore {
             return Ok(Rotation::LastAdmin);
         }
         insert(&mut transaction, successor).await?;
+        totp::share(&mut transaction, *key_id, successor.key.key_id).await?;
         let row = sqlx::query(concat!(
             "UPDATE api_keys
              SET superseded_by = ?, rotated_at_ms = ?, expires_at_ms = ?, version = version + 1

@@ -39,6 +39,24 @@ async fn delete(connection: &mut SqliteConnection, id: &FactorId) -> Result<(), 
     Ok(())
 }
 
+/// Lets the key that takes the place of another share its factor, in the transaction in which it
+/// does.
+pub(super) async fn share(
+    connection: &mut SqliteConnection,
+    from: KeyId,
+    to: KeyId,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO totp_keys (key_id, factor_id)
+         SELECT ?, factor_id FROM totp_keys WHERE key_id = ?",
+    )
+    .bind(to.to_string())
+    .bind(from.to_string())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 async fn insert(
     connection: &mut SqliteConnection,
     key_id: KeyId,
