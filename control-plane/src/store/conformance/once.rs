@@ -1,8 +1,9 @@
 //! Requests that are made once.
 
-use super::{add, at, entry, events, key_id, stored};
+use super::{add, at, entry, events, key_id, page, stored};
 use crate::store::{
     Store,
+    key_filter::KeyFilter,
     once::{Claim, MadeRequest},
 };
 use edge_protocol::EventKind;
