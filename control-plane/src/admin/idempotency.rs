@@ -105,17 +105,13 @@ fn word(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 
 fn unquoted(value: &str) -> Option<&str> {
     let fits = |word: &str| (1..=MAX_CHARS).contains(&word.len());
-    match value.strip_prefix('"') {
-        Some(rest) => {
-            let word = rest.strip_suffix('"')?;
-            let plain = |byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-            (fits(word) && word.bytes().all(plain)).then_some(word)
-        }
-        None => {
-            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:~/=+-".contains(&byte);
-            (fits(value) && value.bytes().all(plain)).then_some(value)
-        }
+    if let Some(rest) = value.strip_prefix('"') {
+        let word = rest.strip_suffix('"')?;
+        let plain = |byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+        return (fits(word) && word.bytes().all(plain)).then_some(word);
     }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:~/=+-".contains(&byte);
+    (fits(value) && value.bytes().all(plain)).then_some(value)
 }
 
 impl From<OnceError> for Problem {

@@ -1,6 +1,7 @@
-//! `PUT /api/v1/admin/api-keys/{key_id}`: replaces all that can be changed of a key.
+//! `PUT /api/v1/admin/api-keys/{key_id}`: changes what is named in the body.
 
 use axum::extract::State;
+use serde_json::{Map, Value};
 use std::sync::Arc;
 
 use super::{
@@ -13,13 +14,29 @@ use super::{
 use crate::{
     http::problem::{Code, Problem},
     keys::{
+        Key,
         new_key::FieldError,
-        update::{UpdateError, UpdateKeyRequest, update},
+        update::{Precondition, UpdateError, UpdateKeyRequest, update},
         view::KeyView,
     },
     service::Service,
     store::RevokeGuard,
 };
+
+/// What of a key can be changed.
+const WRITABLE: [&str; 9] = [
+    "name",
+    "description",
+    "owner",
+    "scope",
+    "is_active",
+    "allowed_ips",
+    "rate_limit",
+    "metadata",
+    "expires_at",
+];
+/// How often a change of whatever is there is tried again when another one comes in between.
+const MAX_ATTEMPTS: u32 = 5;
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -49,9 +66,9 @@ impl From<UpdateKeyError> for Problem {
 
 /// Changes a key
 ///
-/// Replaces all that can be changed; every field must be there. What a key keeps for good (its id,
-/// its environment, what has happened to it) is not to be sent. A change that changes nothing makes
-/// no new version.
+/// What is left out stays as it is. What a key keeps for good (its id, its environment, what has
+/// happened to it) may be sent as it is, so that what `GET` has answered can be changed and sent
+/// back; anything else there is refused. A change that changes nothing makes no new version.
 #[utoipa::path(
     put,
     path = "/api/v1/admin/api-keys/{key_id}",
@@ -80,21 +97,54 @@ pub(super) async fn handler(
     Parameters(Nothing {}): Parameters<Nothing>,
     State(service): State<Arc<Service>>,
     IfMatch(expected): IfMatch,
-    body::Json(request): body::Json<UpdateKeyRequest>,
+    body::Json(named): body::Json<Map<String, Value>>,
 ) -> Result<Tagged<KeyView>, Problem> {
-    let change = request.check().map_err(UpdateKeyError::Invalid)?;
     let guard = RevokeGuard::KeepOneAdmin { test_keys: service.test_keys };
-    let (updating, actor) = (Arc::clone(&service), admin.actor());
-    let done = service
-        .complete(async move {
-            let (store, clock) = (&*updating.store, &*updating.clock);
-            update(store, clock, key_id, change, &expected, guard, &actor).await
-        })
-        .await?;
+    let mut attempts = 0;
+    let done = loop {
+        let key = service.store.key(key_id).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
+        let version = key.version;
+        let change = whole(named.clone(), key)?.check().map_err(UpdateKeyError::Invalid)?;
+        // What was filled in is of this version.
+        let of_this = expected.at(version);
+        let (updating, actor) = (Arc::clone(&service), admin.actor());
+        let done = service
+            .complete(async move {
+                let (store, clock) = (&*updating.store, &*updating.clock);
+                update(store, clock, key_id, change, &of_this, guard, &actor).await
+            })
+            .await?;
+        attempts += 1;
+        let overtaken = matches!(done, Err(UpdateError::Outdated(_)));
+        if !(overtaken && expected == Precondition::Any && attempts < MAX_ATTEMPTS) {
+            break done;
+        }
+    };
     if let Err(UpdateError::LastAdmin) = done {
         admin.record_denial(&service, key_id, "last_admin_key").await;
     }
     Ok(Tagged::key(done.map_err(UpdateKeyError::from)?))
+}
+
+/// The change, with what was left out as it is in the key.
+fn whole(mut named: Map<String, Value>, key: Key) -> Result<UpdateKeyRequest, Problem> {
+    let unreadable = |_| Problem::new(Code::Internal);
+    let Value::Object(is) = serde_json::to_value(KeyView::from(key)).map_err(unreadable)? else {
+        return Err(Problem::new(Code::Internal));
+    };
+    let mut errors = Vec::new();
+    for (field, value) in is {
+        if WRITABLE.contains(&field.as_str()) {
+            named.entry(field).or_insert(value);
+        } else if named.remove(&field).is_some_and(|sent| sent != value) {
+            let message = "cannot be changed; leave it out, or as it is".to_owned();
+            errors.push(FieldError { field, message });
+        }
+    }
+    if !errors.is_empty() {
+        return Err(UpdateKeyError::Invalid(errors).into());
+    }
+    body::parse(&serde_json::to_vec(&named).map_err(unreadable)?)
 }
 
 #[cfg(test)]
@@ -103,6 +153,7 @@ mod tests {
     use edge_protocol::{ChangeKind, Scope};
     use serde_json::{Value, json};
 
+    use super::WRITABLE;
     use crate::{
         admin::tests::call,
         keys::{Key, new_key::NewKeyRequest},
@@ -111,19 +162,6 @@ mod tests {
     };
 
     const PATH: &str = "/api/v1/admin/api-keys/";
-    const READ_ONLY: [&str; 11] = [
-        "key_id",
-        "environment",
-        "created_at",
-        "last_used_at",
-        "revoked_at",
-        "revoked_reason",
-        "version",
-        "supersedes",
-        "superseded_by",
-        "rotated_at",
-        "api_key",
-    ];
 
     fn put(key: &Key, with: &str, if_match: Option<&str>, body: &Value) -> Request<Body> {
         let mut request =
@@ -140,9 +178,7 @@ mod tests {
             send(&it.admin, call("GET", &format!("{PATH}{}", key.key_id), with, None)).await;
         let tag = answer.header("etag").expect("a tag").to_owned();
         let mut body = answer.json();
-        for field in READ_ONLY {
-            body.as_object_mut().expect("an object").remove(field);
-        }
+        body.as_object_mut().expect("an object").retain(|field, _| WRITABLE.contains(&&**field));
         (body, tag)
     }
 
@@ -303,33 +339,59 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_field_that_can_be_changed_must_be_there_and_no_other() {
+    async fn what_is_left_out_stays_and_what_cannot_be_changed_may_be_sent_as_it_is() {
+        let it = TestService::start().await;
+        let (_, good) = it.issue_admin().await;
+        let allowed_ips = Some(vec!["10.0.0.0/8".to_owned()]);
+        let (key, _) = it.issue(NewKeyRequest { allowed_ips, ..request("a") }).await;
+        let path = format!("{PATH}{}", key.key_id);
+        let before = send(&it.admin, call("GET", &path, &good, None)).await.json();
+        let answer = send(&it.admin, put(&key, &good, Some("*"), &json!({"name": "b"}))).await;
+        let mut expected = before.clone();
+        expected["name"] = json!("b");
+        expected["version"] = json!(2);
+        assert_eq!((answer.status.as_u16(), answer.json()), (200, expected.clone()));
+        // All of what was got, and one thing in it changed.
+        let mut whole = expected.clone();
+        whole["description"] = json!("c");
+        let answer = send(&it.admin, put(&key, &good, Some("\"2\""), &whole)).await;
+        assert_eq!((answer.status.as_u16(), &answer.json()["version"]), (200, &json!(3)));
+        assert_eq!(answer.json()["allowed_ips"], json!(["10.0.0.0/8"]));
+        // What was got earlier says that it is of another version.
+        let refused = send(&it.admin, put(&key, &good, Some("*"), &whole)).await;
+        assert_eq!(refused.problem(), (422, "invalid_fields".to_owned()));
+        assert_eq!(refused.json()["errors"][0]["pointer"], "#/version");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_changed_or_is_unknown_is_refused_by_name() {
         let it = TestService::start().await;
         let (_, good) = it.issue_admin().await;
         let (key, _) = it.issue(request("a")).await;
-        let (body, _) = writable(&it, &key, &good).await;
-        let refused = async |body: &Value| -> Value {
-            let answer: Answer = send(&it.admin, put(&key, &good, Some("*"), body)).await;
+        let refused = async |body: Value| -> Value {
+            let answer: Answer = send(&it.admin, put(&key, &good, Some("*"), &body)).await;
             assert_eq!(answer.problem(), (422, "invalid_fields".to_owned()), "{body}");
-            answer.json()["errors"][0].clone()
+            answer.json()["errors"][0]["pointer"].clone()
         };
-        for field in body.as_object().expect("an object").keys() {
-            let mut body = body.clone();
-            body.as_object_mut().expect("an object").remove(field);
-            assert_eq!(refused(&body).await["pointer"], format!("#/{field}"));
+        let path = format!("{PATH}{}", key.key_id);
+        let is = send(&it.admin, call("GET", &path, &good, None)).await.json();
+        for field in is.as_object().expect("an object").keys() {
+            if !WRITABLE.contains(&&**field) {
+                assert_eq!(refused(json!({ field: "other" })).await, format!("#/{field}"));
+            }
         }
-        for field in READ_ONLY {
-            let mut body = body.clone();
-            body[field] = Value::Null;
-            assert_eq!(refused(&body).await["pointer"], format!("#/{field}"));
+        for field in ["api_key", "nmae"] {
+            assert_eq!(refused(json!({ field: null })).await, format!("#/{field}"));
         }
-        let mut bad = body.clone();
-        bad["allowed_ips"] = json!(["10.0.0.0/8", "x"]);
-        assert_eq!(refused(&bad).await["pointer"], "#/allowed_ips/1");
+        for field in ["name", "scope", "is_active", "allowed_ips", "metadata"] {
+            assert_eq!(refused(json!({ field: null })).await, format!("#/{field}"));
+        }
+        let bad = json!({"allowed_ips": ["10.0.0.0/8", "x"]});
+        assert_eq!(refused(bad).await, "#/allowed_ips/1");
         assert_eq!(it.audit().await.len(), 2);
 
         let unknown = Key { key_id: key_policy::KeyId::from_u64(7), ..key };
-        let answer = send(&it.admin, put(&unknown, &good, Some("*"), &body)).await;
+        let answer = send(&it.admin, put(&unknown, &good, Some("*"), &json!({}))).await;
         assert_eq!(answer.problem(), (404, "not_found".to_owned()));
     }
 }

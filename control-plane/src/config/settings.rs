@@ -27,7 +27,7 @@ pub struct Settings {
     #[serde(default = "default_edge_listen")]
     pub edge_listen: String,
     /// Where the database is, for `PostgreSQL` with a password if it asks for one;
-    /// sqlite://keygate.db unless set.
+    /// `sqlite://keygate.db` unless set.
     #[serde(default)]
     pub database_url: Option<SecretText>,
     /// A file that holds that URL.

@@ -23,6 +23,9 @@ fn named(settings: &Settings) -> Vec<(&'static str, &Path)> {
         ("KEYGATE_EDGE_TOKEN_FILE", &settings.edge_token_file),
         ("KEYGATE_TLS_KEY_FILE", &settings.tls_key_file),
         ("KEYGATE_EDGE_TLS_KEY_FILE", &settings.edge_tls_key_file),
+        ("KEYGATE_REDIS_URL_FILE", &settings.redis_url_file),
+        ("KEYGATE_REDIS_KEY_FILE", &settings.redis_key_file),
+        ("KEYGATE_SENTRY_DSN_FILE", &settings.sentry_dsn_file),
     ]
     .into_iter()
     .filter_map(|(name, file)| Some((name, file.as_deref()?)))

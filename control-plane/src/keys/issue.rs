@@ -44,6 +44,7 @@ pub enum IssueError {
 
 /// What came of asking for a key under a name.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and taken apart where it arrives")]
 pub enum IssuedOnce {
     /// It was made.
     Now(IssuedKey),

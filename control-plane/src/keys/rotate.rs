@@ -208,8 +208,8 @@ pub async fn rotate(
         match issuer.store.rotate_key(&request, &audit).await? {
             Rotation::Rotated(superseded) => {
                 audit.iter().for_each(AuditEntry::log);
-                let issued = IssuedKey { key: request.successor.key, api_key };
-                return Ok(RotatedKey { issued, superseded });
+                let successor = IssuedKey { key: request.successor.key, api_key };
+                return Ok(RotatedKey { issued: successor, superseded });
             }
             Rotation::LastAdmin => return Err(RotateError::LastAdmin),
             // What it is by now decides.

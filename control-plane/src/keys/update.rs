@@ -32,39 +32,42 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     Option::deserialize(deserializer)
 }
 
-/// All of a key that can be changed, as it shall be. Every field must be there: one that was
-/// forgotten would otherwise lift a restriction without a word.
+/// All of a key that can be changed, as it shall be. Who reads one fills in what was left out from
+/// the key as it is: a field that was forgotten must not lift a restriction without a word.
 #[derive(Clone, Debug, PartialEq, Deserialize, utoipa::ToSchema)]
 #[schema(as = KeyUpdate)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateKeyRequest {
     /// What people call it.
-    #[schema(schema_with = NameText::schema)]
+    #[schema(required = false, schema_with = NameText::schema)]
     pub name: String,
     /// What it is for.
     #[serde(deserialize_with = "present")]
-    #[schema(required, schema_with = DescriptionText::or_null)]
+    #[schema(required = false, schema_with = DescriptionText::or_null)]
     pub description: Option<String>,
     /// Who it belongs to. Sent to the upstream as `x-keygate-owner`.
     #[serde(deserialize_with = "present")]
-    #[schema(required, schema_with = OwnerText::or_null)]
+    #[schema(required = false, schema_with = OwnerText::or_null)]
     pub owner: Option<String>,
     /// What it may do.
+    #[schema(required = false)]
     pub scope: Scope,
     /// Whether it can be used. A key that is switched off can be switched on again.
+    #[schema(required = false)]
     pub is_active: bool,
     /// Addresses and networks it may be used from; none: from anywhere.
-    #[schema(value_type = Vec<NetworkText>, max_items = 100)]
+    #[schema(required = false, value_type = Vec<NetworkText>, max_items = 100)]
     pub allowed_ips: Vec<String>,
     /// Its own limit.
     #[serde(deserialize_with = "present")]
-    #[schema(required)]
+    #[schema(required = false)]
     pub rate_limit: Option<LimitRequest>,
     /// Whatever is to be kept with it: at most 4096 bytes as JSON.
+    #[schema(required = false)]
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// When it ends; a time that has passed ends it at once.
     #[serde(deserialize_with = "present")]
-    #[schema(required, format = DateTime, example = "2099-01-31T00:00:00Z")]
+    #[schema(required = false, format = DateTime, example = "2099-01-31T00:00:00Z")]
     pub expires_at: Option<String>,
 }
 
@@ -153,6 +156,12 @@ impl Precondition {
             Self::Any => true,
             Self::OneOf(versions) => versions.contains(&version),
         }
+    }
+
+    /// The same, for what was worked out from this version.
+    #[must_use]
+    pub fn at(&self, version: u64) -> Self {
+        if self.holds(version) { Self::OneOf(vec![version]) } else { self.clone() }
     }
 }
 

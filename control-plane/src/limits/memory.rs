@@ -154,7 +154,7 @@ mod tests {
         (MemoryMeter::new(Arc::new(clock.clone())), clock)
     }
 
-    fn address(name: impl ToString) -> Subject {
+    fn address(name: impl std::fmt::Display) -> Subject {
         Subject { kind: "address", name: name.to_string() }
     }
 
@@ -173,7 +173,7 @@ mod tests {
         let refused = meter.take(&one, quota(3)).await;
         assert_eq!((refused.allowed, refused.remaining), (false, 0));
         assert_eq!(refused.retry_after, Duration::from_secs(20));
-        assert_eq!(refused.reset_after, Duration::from_secs(60));
+        assert_eq!(refused.reset_after, Duration::from_mins(1));
         // What is refused costs nothing, so waiting helps.
         clock.advance_ms(19_999);
         assert!(!meter.take(&one, quota(3)).await.allowed);

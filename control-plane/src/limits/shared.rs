@@ -89,7 +89,7 @@ mod tests {
         Quota { requests, window: Duration::from_hours(1) }
     }
 
-    fn subject(name: impl ToString) -> Subject {
+    fn subject(name: impl std::fmt::Display) -> Subject {
         Subject { kind: "test", name: name.to_string() }
     }
 
@@ -196,7 +196,7 @@ mod tests {
                 }
             });
         }
-        let all = tokio::time::timeout(Duration::from_secs(60), tasks.join_all()).await;
+        let all = tokio::time::timeout(Duration::from_mins(1), tasks.join_all()).await;
         assert!(all.is_ok(), "it is stuck");
         server.process_mut().resume().expect("going on");
         replica.kept.becomes(true).await;

@@ -166,6 +166,7 @@ pub struct UpdateRequest {
 
 /// What came of changing a key.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and taken apart where it arrives")]
 pub enum Update {
     /// It is changed, and of the next version.
     Updated(Key),
@@ -192,6 +193,7 @@ pub struct RotateRequest {
 
 /// What came of rotating.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and taken apart where it arrives")]
 pub enum Rotation {
     /// The successor is there; this is the key whose place it has taken.
     Rotated(Key),

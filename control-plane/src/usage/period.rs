@@ -161,8 +161,8 @@ mod tests {
         Ok((time(period.since_ms).to_string(), time(period.until_ms).to_string()))
     }
 
-    fn is(since: &str, until: &str) -> Result<(String, String), PeriodFault> {
-        Ok((since.to_owned(), until.to_owned()))
+    fn of(since: &str, until: &str) -> (String, String) {
+        (since.to_owned(), until.to_owned())
     }
 
     #[test]
@@ -172,15 +172,15 @@ mod tests {
             Some("2026-11-25T10:02:00.001Z"),
             Interval::Minute,
         );
-        assert_eq!(minute, is("2026-11-25T10:00:00Z", "2026-11-25T10:03:00Z"));
+        assert_eq!(minute, Ok(of("2026-11-25T10:00:00Z", "2026-11-25T10:03:00Z")));
         let exact = (Some("2026-11-25T10:00:00Z"), Some("2026-11-25T12:00:00Z"));
         assert_eq!(
             period(exact.0, exact.1, Interval::Hour),
-            is("2026-11-25T10:00:00Z", "2026-11-25T12:00:00Z")
+            Ok(of("2026-11-25T10:00:00Z", "2026-11-25T12:00:00Z"))
         );
         assert_eq!(
             period(exact.0, exact.1, Interval::Day),
-            is("2026-11-25T00:00:00Z", "2026-11-26T00:00:00Z")
+            Ok(of("2026-11-25T00:00:00Z", "2026-11-26T00:00:00Z"))
         );
     }
 
@@ -188,15 +188,15 @@ mod tests {
     fn what_is_left_out_is_a_while_until_now() {
         assert_eq!(
             period(None, None, Interval::Minute),
-            is("2026-11-25T11:34:00Z", "2026-11-25T12:35:00Z")
+            Ok(of("2026-11-25T11:34:00Z", "2026-11-25T12:35:00Z"))
         );
         assert_eq!(
             period(None, None, Interval::Hour),
-            is("2026-11-24T12:00:00Z", "2026-11-25T13:00:00Z")
+            Ok(of("2026-11-24T12:00:00Z", "2026-11-25T13:00:00Z"))
         );
         assert_eq!(
             period(None, Some("2026-03-31T00:00:00Z"), Interval::Day),
-            is("2026-03-01T00:00:00Z", "2026-03-31T00:00:00Z")
+            Ok(of("2026-03-01T00:00:00Z", "2026-03-31T00:00:00Z"))
         );
     }
 
@@ -211,7 +211,7 @@ mod tests {
         let day = Some("2026-11-24T11:00:00Z");
         assert_eq!(
             period(day, noon, Interval::Minute),
-            is("2026-11-24T11:00:00Z", "2026-11-25T12:00:00Z")
+            Ok(of("2026-11-24T11:00:00Z", "2026-11-25T12:00:00Z"))
         );
         let more = Some("2026-11-24T10:59:59Z");
         assert_eq!(period(more, noon, Interval::Minute), Err(PeriodFault::TooLong));

@@ -86,3 +86,16 @@ fn the_certificates_of_the_tls_guide_are_such_as_the_listeners_take() {
     let found = found.iter().find(|it| it["check"] == "certificates").expect("a finding");
     assert_eq!(found["status"], "ok", "{found}");
 }
+
+#[test]
+fn the_commands_of_the_key_issuing_procedure_work_as_they_stand_there() {
+    let it = Keygate::migrated();
+    let (id, _) = it.make_key(&["--owner", "acme"]);
+    // The last of a key's life is its revocation, and the new one of a rotation is another key.
+    for block in blocks("key-issuing.md") {
+        run(&it, &block.replace("KEY_ID", &id));
+    }
+    let key = fs::read_to_string(it.folder().join("new.key")).expect("a key");
+    assert!(key.starts_with("kg_live_"));
+    assert_eq!(it.run(&["keys", "show", &id, "--json"]).json()["is_active"], false);
+}

@@ -50,19 +50,16 @@ pub(super) fn run(check: &Check, settings: &Settings) -> anyhow::Result<()> {
 fn read(check: &Check) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     // Of its full size at once: a buffer that grows leaves copies behind.
     let mut key = Zeroizing::new(Vec::with_capacity(usize::try_from(MOST_BYTES)? + 1));
-    match &check.file {
-        Some(file) => {
-            let unreadable = |error| BadArgument(format!("--file {}: {error}", file.display()));
-            let opened = std::fs::File::open(file).map_err(unreadable)?;
-            opened.take(MOST_BYTES).read_to_end(&mut key).map_err(unreadable)?;
+    if let Some(file) = &check.file {
+        let unreadable = |error| BadArgument(format!("--file {}: {error}", file.display()));
+        let opened = std::fs::File::open(file).map_err(unreadable)?;
+        opened.take(MOST_BYTES).read_to_end(&mut key).map_err(unreadable)?;
+    } else {
+        let input = std::io::stdin();
+        if input.is_terminal() {
+            eprintln!("The key, then Enter and Ctrl-D:");
         }
-        None => {
-            let input = std::io::stdin();
-            if input.is_terminal() {
-                eprintln!("The key, then Enter and Ctrl-D:");
-            }
-            input.lock().take(MOST_BYTES).read_to_end(&mut key)?;
-        }
+        input.lock().take(MOST_BYTES).read_to_end(&mut key)?;
     }
     Ok(key)
 }

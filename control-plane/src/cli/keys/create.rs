@@ -87,9 +87,9 @@ pub(super) async fn run(create: Create, settings: &Settings) -> anyhow::Result<(
     let new = create.request(now)?.check(now).map_err(|errors| fields::refused(&errors))?;
     let (config, store) = offline::open(settings).await?;
     let issuer = offline::issuer(&config, &store).await?;
-    let issued = issuer.issue(new, &Actor::CommandLine).await?;
+    let key = issuer.issue(new, &Actor::CommandLine).await?;
     store.close().await;
-    print_issued(issued, json)
+    print_issued(key, json)
 }
 
 /// Shows a key that was just made, with the key itself.

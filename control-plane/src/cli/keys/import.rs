@@ -81,6 +81,7 @@ impl Outcome {
 
 /// What came of a line. Nothing in it tells the key.
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "programs read `line`")]
 struct Line {
     line: usize,
     outcome: Outcome,

@@ -70,8 +70,8 @@ pub(super) async fn run(list: List, settings: &Settings) -> anyhow::Result<()> {
         let wanted = PAGE.min(list.limit.saturating_sub(keys.len()));
         query.limit = u32::try_from(wanted).unwrap_or(u32::MAX);
         let page = store.keys(&query).await?;
-        let Some(last) = page.last() else { break };
-        query.after = Some(KeyCursor { created_at: last.created_at, key_id: last.key_id });
+        let Some(end) = page.last() else { break };
+        query.after = Some(KeyCursor { created_at: end.created_at, key_id: end.key_id });
         keys.extend(page);
     }
     if list.json {

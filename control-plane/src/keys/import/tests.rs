@@ -152,7 +152,7 @@ async fn no_field_that_is_shown_may_hold_the_key() {
             "description" => request.description = Some(text),
             "owner" => request.owner = Some(text),
             "policy_override.reason" => {
-                request.policy_override = Some(OverrideRequest { reason: text })
+                request.policy_override = Some(OverrideRequest { reason: text });
             }
             _ => {
                 let metadata = serde_json::json!({ "a": [1, { "b": text }] });

@@ -195,13 +195,13 @@ impl Verifier {
         let says_test = self.policy.environment_of(key.expose()) == Some(Environment::Test);
         let current = self.lookup.lookup.lookup(key.expose());
         let previous = self.previous.as_ref().map(|it| it.lookup.lookup(key.expose()));
-        let look_up = async {
+        let reading = async {
             match &previous {
                 None => self.store.look_up(&current).await,
                 Some(previous) => self.store.look_up_either(&current, previous).await,
             }
         };
-        let lookup = look_up
+        let lookup = reading
             .instrument(tracing::trace_span!(target: spans::TARGET, "database look-up"))
             .await?;
         let as_of = lookup.as_of;

@@ -121,8 +121,7 @@ pub(crate) async fn two_admins_who_end_each_other_at_once_leave_one(store: Arc<d
                 matches!(update(&*store, key, KEEP).await, Update::Updated(_))
             }
         };
-        let (first, second) = tokio::join!(tokio::spawn(ending(one)), tokio::spawn(ending(two)));
-        let (first, second) = (first.expect("ended"), second.expect("ended"));
+        let (first, second) = tokio::join!(ending(one), ending(two));
         assert!(first != second, "exactly one is switched off");
         let left = if first { two } else { one };
         let revoked = store
