@@ -20,6 +20,7 @@ use crate::{
     clock::Clock,
     config::{Config, TestKeys},
     edge::followers::Followers,
+    http::request_id,
     keys::{issue::Issuer, last_used::LastUsed, once::Once, pool::HashPool, verify::Verifier},
     limits::{Meter, memory::MemoryMeter, shared::SharedMeter},
     metrics,
@@ -250,7 +251,14 @@ impl Service {
         &self,
         change: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, JoinError> {
-        self.changes.spawn(change.in_current_span()).await
+        let name = request_id::current();
+        let named = async move {
+            match name {
+                Some(name) => request_id::CURRENT.scope(name, change).await,
+                None => change.await,
+            }
+        };
+        self.changes.spawn(named.in_current_span()).await
     }
 }
 

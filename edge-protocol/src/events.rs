@@ -141,7 +141,7 @@ pub struct Event {
 pub struct EventBatch {
     /// The sender's name for its own life: 32 random hex digits.
     pub source: String,
-    /// Counts up from 1 within a source, without holes.
+    /// Counts up from 1 within a source. A number that was sent is never sent with other content.
     pub batch: u64,
     /// The events, oldest first.
     pub events: Vec<Event>,

@@ -109,10 +109,10 @@ impl Delivery {
             self.retry_ms = (self.retry_ms * 2).min(MAX_RETRY_MS);
             return;
         }
+        // It may have been stored although that was not heard: its number is not used again.
+        self.next_batch += 1;
         let sent = self.sending.take();
-        if taken {
-            self.next_batch += 1;
-        } else if let Some(Sending { at_stake, .. }) = sent {
+        if let Some(Sending { at_stake, .. }) = sent.filter(|_| !taken) {
             trail.lose(at_stake.events);
             usage.lose(at_stake.usage);
         }

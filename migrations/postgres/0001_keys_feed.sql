@@ -74,7 +74,7 @@ CREATE TABLE edge_sources (
 
 CREATE FUNCTION day_partition_name(parent TEXT, ms BIGINT) RETURNS TEXT
 LANGUAGE sql STABLE
-RETURN parent || '_' || to_char(to_timestamp(ms / 1000) AT TIME ZONE 'UTC', 'YYYYMMDD');
+AS $$ SELECT parent || '_' || to_char(to_timestamp(ms / 1000) AT TIME ZONE 'UTC', 'YYYYMMDD') $$;
 
 -- Makes the partition that a time belongs to, if there is none; says whether it did. A table that
 -- is attached keeps nobody from reading or writing the others, as one that is created in its place

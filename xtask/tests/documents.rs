@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use xtask::workspace;
 
+#[cfg(test)]
 fn documents() -> Vec<PathBuf> {
     let mut documents = vec![workspace::root().join("README.md")];
     for entry in fs::read_dir(workspace::root().join("docs")).unwrap() {

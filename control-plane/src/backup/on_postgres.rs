@@ -38,6 +38,10 @@ pub(super) async fn restore(
     random: &dyn Random,
     watcher: &mut Watcher<'_>,
 ) -> Result<Restored, BackupError> {
+    // What is in a dump is carried out: only what bears our signature.
+    if config.secret_key.is_none() {
+        return Err(SecretKeyFault::Missing.into());
+    }
     if !is_empty(postgres).await? {
         return Err(BackupError::Occupied(format!(
             "{postgres} is not empty, and nothing was restored; make another database (createdb), \

@@ -24,6 +24,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const LAST_WRITES: Duration = Duration::from_secs(5);
 /// How long the last checkpoint may take.
 const LAST_CHECKPOINT: Duration = Duration::from_secs(3);
+/// How long connections to the database may take to end.
+const LAST_CONNECTIONS: Duration = Duration::from_secs(1);
 
 /// Runs the service until it is told to end by SIGTERM or SIGINT.
 ///
@@ -91,6 +93,10 @@ impl Running {
         if tokio::time::timeout(LAST_WRITES, changes.wait()).await.is_err() {
             tracing::warn!(left = changes.len(), "changes were cut off");
         }
+        // What was refused while the listeners came to their end is told too.
+        for entry in self.service.admin_denials.rest(self.service.clock.now()) {
+            self.service.recorder.record(entry).await;
+        }
         self.writers.end(LAST_WRITES).await;
         // Last of all, when nobody writes any more.
         let vouch = self.service.audit_keeper.checkpoint(Reason::Shutdown);
@@ -99,7 +105,9 @@ impl Running {
             Ok(Err(error)) => tracing::error!(%error, "the last checkpoint cannot be written"),
             Err(_) => tracing::error!("the last checkpoint was cut off"),
         }
-        self.service.store.close().await;
+        if tokio::time::timeout(LAST_CONNECTIONS, self.service.store.close()).await.is_err() {
+            tracing::warn!("connections to the database were cut off");
+        }
     }
 }
 

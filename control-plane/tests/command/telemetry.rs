@@ -63,8 +63,16 @@ fn a_trace_that_envoy_began_goes_on_here_and_holds_no_secret() {
         .sum();
     assert_eq!(spans, 3);
 
-    let shown = http(&service.admin, "GET", "/metrics", "", "").1;
-    assert!(shown.contains(r#"keygate_trace_spans_total{outcome="sent"} 3"#), "{shown}");
+    // They are counted once the collector has answered.
+    let started = Instant::now();
+    loop {
+        let shown = http(&service.admin, "GET", "/metrics", "", "").1;
+        if shown.contains(r#"keygate_trace_spans_total{outcome="sent"} 3"#) {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "{shown}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     // What is still in the queue leaves before the process ends.
     let last = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa1";
     verify(&service, &key, &format!("traceparent: 00-{last}-{PARENT}-01\r\n"));

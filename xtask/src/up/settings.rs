@@ -39,12 +39,18 @@ pub(super) fn read(up: &Up) -> Result<Settings> {
         Some(listen) => address("KEYGATE_EDGE_LISTEN", &listen)?,
         None => loopback(free_port()?),
     };
-    let database = match &up.database_url {
-        Some(url) if !url.is_empty() => url.clone(),
-        _ => stack::database_url(&up.dir)?,
-    };
-    env.insert("KEYGATE_DATABASE_URL".to_owned(), database);
+    match &up.database_url {
+        Some(url) if !url.is_empty() => {
+            env.remove("KEYGATE_DATABASE_URL_FILE");
+            env.insert("KEYGATE_DATABASE_URL".to_owned(), url.clone());
+        }
+        _ if env.contains_key("KEYGATE_DATABASE_URL_FILE") => {}
+        _ => {
+            env.insert("KEYGATE_DATABASE_URL".to_owned(), stack::database_url(&up.dir)?);
+        }
+    }
     if let Some(redis) = &up.redis_url {
+        env.remove("KEYGATE_REDIS_URL_FILE");
         env.insert("KEYGATE_REDIS_URL".to_owned(), redis.clone());
     }
     let environment = env

@@ -130,6 +130,14 @@ impl PostgresStore {
             sqlx::query(TAKE_HEAD).execute(&mut *transaction).await?;
             made += u32::from(make_partition(&mut transaction, ms).await?);
             self.finish(transaction).await?;
+
+            let mut transaction = self.begin().await?;
+            let usage: bool = sqlx::query_scalar("SELECT make_day_partition('api_key_usage', $1)")
+                .bind(ms)
+                .fetch_one(&mut *transaction)
+                .await?;
+            made += u32::from(usage);
+            self.finish(transaction).await?;
         }
         Ok(made)
     }
@@ -140,6 +148,7 @@ impl PostgresStore {
         sqlx::query(TAKE_HEAD).execute(&mut *transaction).await?;
         let partition = retired_partition(&mut transaction, mark.last_id).await?;
         if let Some(partition) = &partition {
+            sqlx::query(SOON_OR_NOT_NOW).execute(&mut *transaction).await?;
             let drop = AssertSqlSafe(format!("DROP TABLE \"{partition}\""));
             sqlx::query(drop).execute(&mut *transaction).await?;
         }
@@ -156,6 +165,10 @@ impl PostgresStore {
         Ok(Dropped { rows: u64::from(partition.is_some()), batches })
     }
 }
+
+/// Dropping a partition takes the whole table from everybody. While somebody reads all of it, as a
+/// backup does, those who write must not wait behind us for long: the job is tried again.
+pub(super) const SOON_OR_NOT_NOW: &str = "SET LOCAL lock_timeout = '200ms'";
 
 /// The oldest partition of which every row is retired. One that also has later rows stays as a
 /// whole, and so does an empty one into which rows can still be written.

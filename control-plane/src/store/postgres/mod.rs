@@ -56,7 +56,10 @@ const DOUBT_AFTER: Duration = Duration::from_secs(2);
 
 /// The store on a `PostgreSQL` database.
 pub struct PostgresStore {
+    /// For what only reads.
     pool: PgPool,
+    /// For what writes.
+    writers: PgPool,
     /// For the one connection that hears of changes: it must not wait for those that work.
     ears: PgPool,
     writes: WriteState,
@@ -90,6 +93,23 @@ fn is_fresh(metadata: &PoolConnectionMetadata) -> bool {
     metadata.idle_for < DOUBT_AFTER
 }
 
+/// Connections for work: at most so many.
+fn pool_of(connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .max_lifetime(MAX_LIFETIME)
+        .test_before_acquire(false)
+        .before_acquire(|connection, metadata| {
+            Box::pin(async move {
+                if !is_fresh(&metadata) {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+}
+
 impl PostgresStore {
     /// Opens the database, which must be there with its tables up to date.
     ///
@@ -103,32 +123,24 @@ impl PostgresStore {
         // Whether it ends well does not matter: it has told what it was asked.
         let _ = connection.close().await;
 
-        let pool = PgPoolOptions::new()
-            .max_connections(config.connections())
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .max_lifetime(MAX_LIFETIME)
-            .test_before_acquire(false)
-            .before_acquire(|connection, metadata| {
-                Box::pin(async move {
-                    if !is_fresh(&metadata) {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(options);
+        // Whoever writes waits for the end of the log, one after the other; keys are looked up by
+        // connections that no writer holds.
+        let readers = (config.connections() / 2).max(1);
+        let writers = config.connections().saturating_sub(readers).max(1);
+        let pool = pool_of(readers).connect_lazy_with(options.clone());
+        let writers = pool_of(writers).connect_lazy_with(options);
         let ears = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(CONNECT_TIMEOUT)
             .max_lifetime(None)
             .idle_timeout(None)
             .connect_lazy_with(config.connect_options());
-        Ok(Self { pool, ears, writes: WriteState::default(), news: News::new(position) })
+        Ok(Self { pool, writers, ears, writes: WriteState::default(), news: News::new(position) })
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
         let asked = Instant::now();
-        let transaction = self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+        let transaction = self.writers.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
         ::metrics::histogram!(metrics::DATABASE_BEGIN).record(asked.elapsed());
         Ok(transaction)
     }

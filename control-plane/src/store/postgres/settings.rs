@@ -31,7 +31,11 @@ impl SettingsStore for PostgresStore {
     }
 
     fn pools(&self) -> Vec<PoolState> {
-        vec![PoolState::of("work", &self.pool), PoolState::of("changes", &self.ears)]
+        vec![
+            PoolState::of("readers", &self.pool),
+            PoolState::of("writers", &self.writers),
+            PoolState::of("changes", &self.ears),
+        ]
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -41,6 +45,7 @@ impl SettingsStore for PostgresStore {
 
     async fn close(&self) {
         self.ears.close().await;
+        self.writers.close().await;
         self.pool.close().await;
     }
 }

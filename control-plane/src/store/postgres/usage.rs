@@ -63,6 +63,7 @@ impl PostgresStore {
         .await?;
         let Some(partition) = partition else { return Ok(0) };
         // Another control plane may have been faster. The name is the database's own.
+        sqlx::query(super::chain::SOON_OR_NOT_NOW).execute(&mut *transaction).await?;
         let drop = AssertSqlSafe(format!("DROP TABLE IF EXISTS \"{partition}\""));
         sqlx::query(drop).execute(&mut *transaction).await?;
         self.finish(transaction).await?;
