@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1.7
-# Two images: `control-plane` (the default) and `envoy`. They are built by BuildKit, the builder of every
+# Images: `control-plane` (the default), `envoy`, and `tools` for backups. They are built by BuildKit, the builder of every
 # Docker since 23:
 #
 #   docker build --target control-plane --tag keygate .
@@ -12,6 +12,7 @@
 ARG RUST=rust:1.95.0-bookworm
 ARG RUNTIME=gcr.io/distroless/cc-debian12:nonroot
 ARG ENVOY=envoyproxy/envoy:v1.40.0
+ARG POSTGRES=postgres:17.6-bookworm
 
 FROM ${RUST} AS source
 WORKDIR /src
@@ -42,6 +43,12 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
     CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/9902 && printf 'GET /ready HTTP/1.1\\r\\nhost: health\\r\\nconnection: close\\r\\n\\r\\n' >&3 && grep -q LIVE <&3"]
 ENTRYPOINT ["envoy"]
 CMD ["--config-path", "/etc/envoy/envoy.yaml", "--disable-hot-restart"]
+
+# For operators: `keygate` beside the database's own programs, for backups.
+FROM ${POSTGRES} AS tools
+COPY --from=build-control-plane /out/keygate /usr/local/bin/keygate
+USER 999:999
+ENTRYPOINT ["keygate"]
 
 # No shell, no package manager, the user `nonroot`.
 FROM ${RUNTIME} AS control-plane

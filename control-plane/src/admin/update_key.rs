@@ -383,7 +383,7 @@ mod tests {
         for field in ["api_key", "nmae"] {
             assert_eq!(refused(json!({ field: null })).await, format!("#/{field}"));
         }
-        for field in ["name", "scope", "is_active", "allowed_ips", "metadata"] {
+        for field in ["name", "is_active", "allowed_ips", "metadata"] {
             assert_eq!(refused(json!({ field: null })).await, format!("#/{field}"));
         }
         let bad = json!({"allowed_ips": ["10.0.0.0/8", "x"]});

@@ -31,7 +31,7 @@ use crate::{
     },
     clock::Clock,
     config::{Config, DatabaseUrl},
-    keys::digest::SecretName,
+    keys::{Key, digest::SecretName},
     random::Random,
     secret_key::{self, Secret},
     store::{self, Changes, Store, credentials::SECRET_NAME, sqlite},
@@ -69,7 +69,8 @@ pub struct Lost {
     pub created: BTreeSet<String>,
     /// Keys that were changed after the backup, and are as they were before.
     pub updated: BTreeSet<String>,
-    /// Keys that were revoked after the backup, and are good again.
+    /// Keys that were revoked, replaced, switched off or given an end after the backup, and are
+    /// good again.
     pub revoked: BTreeSet<String>,
 }
 
@@ -288,7 +289,28 @@ async fn changes_since(there: &dyn Store, copy: &dyn Store) -> Option<Lost> {
         lost.updated.remove(made);
         lost.revoked.remove(made);
     }
+    for id in lost.updated.clone() {
+        let Ok(key_id) = id.parse() else { continue };
+        let (is, was) = (there.key(key_id).await.ok()?, copy.key(key_id).await.ok()?);
+        if let (Some(is), Some(was)) = (is, was)
+            && has_ended_earlier(&is, &was)
+        {
+            lost.updated.remove(&id);
+            lost.revoked.insert(id);
+        }
+    }
     Some(lost)
+}
+
+/// Whether a key was ended in another way than by being revoked: switched off, replaced, or given
+/// an end that it did not have.
+fn has_ended_earlier(is: &Key, was: &Key) -> bool {
+    let earlier = match (is.expires_at, was.expires_at) {
+        (Some(is), Some(was)) => is < was,
+        (is, None) => is.is_some(),
+        (None, Some(_)) => false,
+    };
+    earlier || is.superseded_by != was.superseded_by || (was.is_active && !is.is_active)
 }
 
 pub(super) fn entry(manifest: &Manifest, lost: Option<&Lost>, clock: &dyn Clock) -> AuditEntry {

@@ -135,10 +135,10 @@ fn told(restored: &Restored) -> String {
         }
     }
     for key in &lost.revoked {
-        let _ = writeln!(text, "  {key}  revoked, and good again");
+        let _ = writeln!(text, "  {key}  ended, and good again");
     }
     if !lost.revoked.is_empty() {
-        text += "\nBefore you start the service, revoke again what was revoked:\n";
+        text += "\nBefore you start the service, revoke what had ended:\n";
         for key in &lost.revoked {
             let _ =
                 writeln!(text, "  keygate keys revoke {key} --reason 'revoked before a restore'");

@@ -40,7 +40,7 @@ pub fn audit_partitions(service: &Arc<Service>) -> Job {
         async move {
             let made = service.store.prepare_days(service.clock.now(), DAYS_AHEAD).await?;
             if made > 0 {
-                tracing::info!(made, "partitions of the audit log were made ahead");
+                tracing::info!(made, "partitions were made ahead");
             }
             Ok(())
         }

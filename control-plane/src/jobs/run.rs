@@ -72,7 +72,7 @@ impl Jobs {
                 Outcome::Lost
             }
         };
-        ::metrics::counter!(metrics::JOB_RUNS, "job" => job.name, "outcome" => outcome.name())
+        ::metrics::counter!(metrics::JOB_RUNS, "work" => job.name, "outcome" => outcome.name())
             .increment(1);
         let now = self.clock.now();
         match outcome {
@@ -111,5 +111,5 @@ impl Jobs {
 #[expect(clippy::cast_precision_loss, reason = "exact until the year 287396")]
 fn show_last_success(job: &'static str, at: Option<Timestamp>) {
     let seconds = at.map_or(0.0, |at| at.as_millisecond() as f64 / 1000.0);
-    ::metrics::gauge!(metrics::JOB_LAST_SUCCESS, "job" => job).set(seconds);
+    ::metrics::gauge!(metrics::JOB_LAST_SUCCESS, "work" => job).set(seconds);
 }

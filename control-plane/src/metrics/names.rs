@@ -129,11 +129,12 @@ catalogue! {
     /// for `memory` (each by itself), 0 for the other.
     LIMITER_MODE = Gauge "keygate_limiter_mode" ["mode"];
 
-    /// When each job of all control planes last succeeded, by `job`, whoever ran it; 0: never yet.
-    JOB_LAST_SUCCESS = Gauge "keygate_job_last_success_timestamp_seconds" ["job"];
-    /// Runs of jobs by this control plane, by `job` and `outcome`: `done`, `failed`, or `lost`
+    /// When each job of all control planes last succeeded, by `work` (`job` is Prometheus'
+    /// own word), whoever ran it; 0: never yet.
+    JOB_LAST_SUCCESS = Gauge "keygate_job_last_success_timestamp_seconds" ["work"];
+    /// Runs of jobs by this control plane, by `work` and `outcome`: `done`, `failed`, or `lost`
     /// (another one has taken it over).
-    JOB_RUNS = Counter "keygate_job_runs_total" ["job", "outcome"];
+    JOB_RUNS = Counter "keygate_job_runs_total" ["work", "outcome"];
 
     /// Spans of traces, by `outcome`: `sent`, or `lost` (the collector did not take them).
     TRACE_SPANS = Counter "keygate_trace_spans_total" ["outcome"] only "with `KEYGATE_OTLP_ENDPOINT`";

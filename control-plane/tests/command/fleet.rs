@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Far more than is needed, on a machine that does other things too.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server whose password must be shown, and one control plane's settings on a database of it.
 fn server() -> (PostgresServer, String) {
