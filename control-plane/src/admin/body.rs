@@ -27,19 +27,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     }
 }
 
-/// A body that may be left out.
-pub(super) struct Optional<T>(pub(super) Option<T>);
-
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Optional<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let is_empty = request.body().is_end_stream();
-        if is_empty && !request.headers().contains_key(header::CONTENT_TYPE) {
-            return Ok(Self(None));
-        }
-        Json::from_request(request, state).await.map(|Json(body)| Self(body))
+/// The bytes of a body that says it is JSON, unless it is left out.
+pub(super) async fn read_optional<S: Send + Sync>(
+    request: Request,
+    state: &S,
+) -> Result<Option<Bytes>, Problem> {
+    let is_empty = request.body().is_end_stream();
+    if is_empty && !request.headers().contains_key(header::CONTENT_TYPE) {
+        return Ok(None);
     }
+    read(request, state).await.map(Some)
 }
 
 /// The bytes of a body that says it is JSON.

@@ -89,7 +89,7 @@ pub(super) async fn handler(
     State(service): State<Arc<Service>>,
     call: Idempotent<NewKeyRequest>,
 ) -> Result<Response, Problem> {
-    let (request, turn) = match call.begin(&service, &admin, PLACE).await? {
+    let (request, turn) = match call.begin(&service, &admin, PLACE, &[]).await? {
         Call::Make(request, turn) => (request, turn),
         Call::Made(response) => return Ok(response),
     };

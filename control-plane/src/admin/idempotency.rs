@@ -13,6 +13,7 @@ use axum::{
 };
 use key_policy::KeyId;
 use serde::{Serialize, de::DeserializeOwned};
+use std::borrow::Cow;
 
 use super::{authenticate::Admin, body};
 use crate::{
@@ -63,6 +64,22 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Idempotent<T> {
     }
 }
 
+/// As [`Idempotent`], with a body that may be left out.
+pub(super) struct OptionalIdempotent<T>(pub(super) Idempotent<Option<T>>);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for OptionalIdempotent<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let word = word(request.headers())?;
+        let (request, body) = match body::read_optional(request, state).await? {
+            Some(body) => (body::parse(&body)?, body),
+            None => (None, Bytes::new()),
+        };
+        Ok(Self(Idempotent { request, word, body }))
+    }
+}
+
 /// What is to be done about a call.
 pub(super) enum Call<T> {
     /// It is to be made. A turn is held until it is done.
@@ -72,8 +89,8 @@ pub(super) enum Call<T> {
 }
 
 impl<T> Idempotent<T> {
-    /// Finds out whether the call is to be made. `place` names the endpoint, and what in the path
-    /// it is about.
+    /// Finds out whether the call is to be made. `place` names the endpoint, `about` is what is
+    /// asked for outside of the body: in the path, or by a condition.
     ///
     /// # Errors
     /// When it is under way, or was another call when it was called so before.
@@ -82,15 +99,32 @@ impl<T> Idempotent<T> {
         service: &Service,
         admin: &Admin,
         place: &str,
+        about: &[&str],
     ) -> Result<Call<T>, Problem> {
         let Some(word) = self.word else {
             return Ok(Call::Make(self.request, None));
         };
-        match service.once.begin(admin.key_id, place, &word, &self.body).await? {
+        let asked = asked(about, &self.body);
+        match service.once.begin(admin.key_id, place, &word, &asked).await? {
             Begun::Turn(turn) => Ok(Call::Make(self.request, Some(turn))),
             Begun::MadeBefore(key_id) => replay(service, key_id).await.map(Call::Made),
         }
     }
+}
+
+/// All that two calls of one name must have in common.
+fn asked<'a>(about: &[&str], body: &'a [u8]) -> Cow<'a, [u8]> {
+    if about.is_empty() {
+        return Cow::Borrowed(body);
+    }
+    let mut asked = Vec::new();
+    for part in about {
+        // With its length, so that parts cannot be taken for one another's.
+        asked.extend(part.len().to_be_bytes());
+        asked.extend(part.as_bytes());
+    }
+    asked.extend(body);
+    Cow::Owned(asked)
 }
 
 fn word(headers: &HeaderMap) -> Result<Option<String>, Problem> {

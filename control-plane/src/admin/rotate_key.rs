@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use super::{
     authenticate::Admin,
-    body,
     create_key::CreateKeyError,
+    idempotency::{Call, IdempotencyParameter, KeyMadeBeforeView, OptionalIdempotent, replay},
     path::{KeyIdParameter, KeyPath},
     precondition::{OptionalIfMatch, OptionalIfMatchParameter, Tagged},
     query::{Nothing, Parameters},
@@ -20,6 +20,7 @@ use crate::{
     http::problem::{Code, Problem},
     keys::{
         new_key::FieldError,
+        once::Turn,
         rotate::{RotateError, RotateKeyRequest, RotatedKey, rotate},
         state::KeyState,
         view::{IssuedKeyView, KeyView, RotatedKeyView},
@@ -27,6 +28,10 @@ use crate::{
     service::Service,
     store::RevokeGuard,
 };
+
+/// What names of requests belong to. The key's id is no part of it: a name that was used for one key
+/// is refused for another.
+const PLACE: &str = "POST /api/v1/admin/api-keys/{key_id}/rotate";
 
 /// Why nothing was rotated.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +56,7 @@ impl From<RotateKeyError> for Problem {
             RotateError::Issue(error) => return CreateKeyError::from(error).into(),
             RotateError::NotActive(KeyState::Revoked) => Code::KeyRevoked,
             RotateError::NotActive(_) => Code::KeyNotActive,
-            RotateError::Superseded(_) => Code::KeySuperseded,
+            RotateError::Superseded(_) | RotateError::MadeBefore(_) => Code::KeySuperseded,
             RotateError::Outdated(_) => Code::PreconditionFailed,
             RotateError::LastAdmin => Code::LastAdminKey,
         };
@@ -63,13 +68,15 @@ impl From<RotateKeyError> for Problem {
 ///
 /// Makes a key with all that the old one has, which takes its place. Both work for the overlap (a
 /// day, unless another one is given), then only the new one. The answer is the only one that ever
-/// shows the new key itself. An imported key is rotated into one of our own.
+/// shows the new key itself. An imported key is rotated into one of our own. With an
+/// `Idempotency-Key` a call that is sent again makes no second successor, and its answer has null in
+/// the place of the key.
 #[utoipa::path(
     post,
     path = "/api/v1/admin/api-keys/{key_id}/rotate",
     tag = "keys",
     operation_id = "rotate_key",
-    params(KeyIdParameter, OptionalIfMatchParameter),
+    params(KeyIdParameter, OptionalIfMatchParameter, IdempotencyParameter),
     request_body = Option<RotateKeyRequest>,
     responses(
         (
@@ -82,8 +89,17 @@ impl From<RotateKeyError> for Problem {
             ),
         ),
         (
+            status = OK,
+            description = "This call had made the new key before. Nothing was done, and the key cannot be shown again",
+            body = KeyMadeBeforeView,
+            headers(
+                ("Location", description = "Where the new key is found."),
+                ("Idempotent-Replayed", description = "`true`"),
+            ),
+        ),
+        (
             status = CONFLICT,
-            description = "`key_revoked`, `key_not_active`, `key_superseded`: the key cannot be rotated; `last_admin_key`: the last usable admin key needs an overlap",
+            description = "`key_revoked`, `key_not_active`, `key_superseded`: the key cannot be rotated; `last_admin_key`: the last usable admin key needs an overlap; `idempotency_key_in_use`: the same call is under way",
         ),
         (status = PRECONDITION_FAILED, description = "`precondition_failed`: the key has been changed since"),
     )
@@ -94,21 +110,38 @@ pub(super) async fn handler(
     Parameters(Nothing {}): Parameters<Nothing>,
     State(service): State<Arc<Service>>,
     OptionalIfMatch(expected): OptionalIfMatch,
-    body::Optional(request): body::Optional<RotateKeyRequest>,
+    OptionalIdempotent(call): OptionalIdempotent<RotateKeyRequest>,
 ) -> Result<Response, Problem> {
+    let (rotated_key, condition) = (key_id.to_string(), expected.text());
+    let about = [rotated_key.as_str(), &condition];
+    let (request, turn) = match call.begin(&service, &admin, PLACE, &about).await? {
+        Call::Make(request, turn) => (request, turn),
+        Call::Made(response) => return Ok(response),
+    };
     let terms = request.unwrap_or_default().check(service.clock.now());
     let terms = terms.map_err(RotateKeyError::Invalid)?;
     let guard = RevokeGuard::KeepOneAdmin { test_keys: service.test_keys };
     let (rotating, actor) = (Arc::clone(&service), admin.actor());
-    let done = service
+    let (done, turn) = service
         .complete(async move {
-            rotate(&rotating.issuer, key_id, &terms, &expected, guard, &actor).await
+            // The turn is held until it is done, even if nobody waits for it any more.
+            let claim = turn.as_ref().map(Turn::claim);
+            let issuer = &rotating.issuer;
+            let done = rotate(issuer, key_id, &terms, &expected, guard, &actor, claim).await;
+            (done, turn)
         })
         .await?;
+    if let (Err(RotateError::MadeBefore(made)), Some(turn)) = (&done, &turn) {
+        // Another control plane was faster.
+        return replay(&service, turn.judge(made)?).await;
+    }
     if let Err(RotateError::LastAdmin) = done {
         admin.record_denial(&service, key_id, "last_admin_key").await;
     }
-    let RotatedKey { issued, superseded } = done.map_err(RotateKeyError::from)?;
+    Ok(rotated(done.map_err(RotateKeyError::from)?))
+}
+
+fn rotated(RotatedKey { issued, superseded }: RotatedKey) -> Response {
     let location = format!("/api/v1/admin/api-keys/{}", issued.key.key_id);
     let version = issued.key.version;
     let view = RotatedKeyView {
@@ -122,7 +155,7 @@ pub(super) async fn handler(
     if let Ok(location) = HeaderValue::from_str(&location) {
         response.headers_mut().insert(header::LOCATION, location);
     }
-    Ok(response)
+    response
 }
 
 #[cfg(test)]

@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     audit::{Actor, AuditEntry},
-    store::{RevokeGuard, RotateRequest, Rotation, StoreError},
+    store::{
+        RevokeGuard, RotateRequest, Rotation, StoreError,
+        once::{Claim, MadeRequest},
+    },
 };
 
 /// A day: time for a deployment to take up the new key.
@@ -155,6 +158,9 @@ pub enum RotateError {
         "it is the last usable admin key; give it an overlap, so that it is there until the new one is known to work"
     )]
     LastAdmin,
+    /// The request that was to be made once was made before.
+    #[error("the same request has made the key {} before", .0.key_id)]
+    MadeBefore(MadeRequest),
     /// No key could be made.
     #[error(transparent)]
     Issue(#[from] IssueError),
@@ -175,7 +181,8 @@ pub struct RotatedKey {
     pub superseded: Key,
 }
 
-/// Makes a key that takes another one's place, with an audit entry about each.
+/// Makes a key that takes another one's place, with an audit entry about each. With a claim it is
+/// made once, however often the request is sent.
 ///
 /// # Errors
 /// As [`RotateError`] says; nothing has been changed then.
@@ -186,11 +193,16 @@ pub async fn rotate(
     expected: &Precondition,
     guard: RevokeGuard,
     by: &Actor,
+    claim: Option<&Claim>,
 ) -> Result<RotatedKey, RotateError> {
     let mut latest = 0;
     for _ in 0..MAX_ATTEMPTS {
         let old = issuer.store.key(key_id).await?.ok_or(RotateError::NotFound)?;
-        rotatable(&old, expected, issuer.clock.now())?;
+        if let Err(refused) = rotatable(&old, expected, issuer.clock.now()) {
+            return Err(made_meanwhile(issuer, claim)
+                .await?
+                .map_or(refused, RotateError::MadeBefore));
+        }
         let drawn = issuer.draw(old.environment).await?;
         let now = issuer.clock.now();
         let new = terms.successor(&old, drawn.key_id, now);
@@ -204,7 +216,8 @@ pub async fn rotate(
             entry(&new, by, now).with_key_hash(Some(drawn.key_hash.clone())),
         ];
         let (successor, api_key) = drawn.of(new);
-        let request = RotateRequest { key_id, version: old.version, successor, ends_at, guard };
+        let (version, claim) = (old.version, claim.copied());
+        let request = RotateRequest { key_id, version, successor, ends_at, guard, claim };
         match issuer.store.rotate_key(&request, &audit).await? {
             Rotation::Rotated(superseded) => {
                 audit.iter().for_each(AuditEntry::log);
@@ -212,11 +225,24 @@ pub async fn rotate(
                 return Ok(RotatedKey { issued: successor, superseded });
             }
             Rotation::LastAdmin => return Err(RotateError::LastAdmin),
+            Rotation::MadeBefore(made) => return Err(RotateError::MadeBefore(made)),
             // What it is by now decides.
             Rotation::Outdated => latest = old.version + 1,
         }
     }
     Err(RotateError::Outdated(latest))
+}
+
+/// What the same request made elsewhere since its turn began here: it may be why the key cannot be
+/// rotated any more.
+async fn made_meanwhile(
+    issuer: &Issuer,
+    claim: Option<&Claim>,
+) -> Result<Option<MadeRequest>, StoreError> {
+    match claim {
+        Some(claim) => issuer.store.made_request(&claim.name, claim.forgotten_before).await,
+        None => Ok(None),
+    }
 }
 
 fn rotatable(old: &Key, expected: &Precondition, now: Timestamp) -> Result<(), RotateError> {

@@ -4,6 +4,7 @@ use edge_protocol::{EventKind, Scope};
 use jiff::Timestamp;
 use key_policy::KeyId;
 use serde::{Deserialize, Deserializer};
+use std::collections::BTreeSet;
 use utoipa::PartialSchema;
 
 use super::{
@@ -149,6 +150,15 @@ pub enum Precondition {
 }
 
 impl Precondition {
+    /// It in words: the same for the same versions, and for no others.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Self::OneOf(versions) = self else { return "*".to_owned() };
+        let versions: BTreeSet<_> = versions.iter().collect();
+        let tags: Vec<_> = versions.into_iter().map(|version| format!("\"{version}\"")).collect();
+        tags.concat()
+    }
+
     /// Whether it is this version.
     #[must_use]
     pub fn holds(&self, version: u64) -> bool {

@@ -101,6 +101,7 @@ macro_rules! suite {
             a_key_that_is_not_made_leaves_its_request_unmade,
             those_who_send_a_request_at_once_make_one_key,
             a_request_is_forgotten_in_time,
+            a_request_rotates_a_key_once_and_leaves_no_note_when_it_cannot,
             a_key_that_takes_the_place_of_another_shares_its_factor,
         );
     };

@@ -48,7 +48,7 @@ use backup::BackupStore;
 use credentials::CredentialStore;
 use jobs::JobStore;
 use key_filter::KeyQuery;
-use once::OnceStore;
+use once::{Claim, MadeRequest, OnceStore};
 use pools::{KeyCounts, PoolState};
 use totp::TotpStore;
 
@@ -189,6 +189,8 @@ pub struct RotateRequest {
     pub ends_at: Timestamp,
     /// On what condition. The successor is no other admin key in that sense: nobody has it yet.
     pub guard: RevokeGuard,
+    /// The request that is noted with it, if it is one that is made once.
+    pub claim: Option<Claim>,
 }
 
 /// What came of rotating.
@@ -201,6 +203,8 @@ pub enum Rotation {
     Outdated,
     /// It is the last usable admin key and would end at once, and was to be kept.
     LastAdmin,
+    /// The request was made before, and made this; nothing was changed or logged.
+    MadeBefore(MadeRequest),
 }
 
 /// Keys.
@@ -226,7 +230,8 @@ pub trait KeyStore: Send + Sync {
 
     /// Adds a key in the place of another one, which gets an end: with their audit entries and
     /// their changes, while the other one is of the version that this was decided on, and is
-    /// neither revoked nor superseded.
+    /// neither revoked nor superseded. A claim is noted in the same transaction; if its request was
+    /// made before, nothing is done, whatever has become of the key since.
     async fn rotate_key(
         &self,
         request: &RotateRequest,

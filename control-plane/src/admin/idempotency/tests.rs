@@ -5,6 +5,8 @@ use std::sync::Arc;
 use axum::{body::Body, http::Request};
 use serde_json::Value;
 
+mod rotation;
+
 use super::unquoted;
 use crate::{
     admin::tests::call,

@@ -69,7 +69,7 @@ pub(super) async fn run(asked: Rotate, settings: &Settings) -> anyhow::Result<()
     let (config, store) = offline::open(settings).await?;
     let issuer = offline::issuer(&config, &store).await?;
     let (by, guard) = (Actor::CommandLine, RevokeGuard::Unconditional);
-    let done = rotate(&issuer, asked.key_id, &terms, &Precondition::Any, guard, &by).await;
+    let done = rotate(&issuer, asked.key_id, &terms, &Precondition::Any, guard, &by, None).await;
     store.close().await;
     let rotated = done.map_err(|error| match error {
         RotateError::NotFound => NoSuchKey(asked.key_id.to_string()).into(),

@@ -1,8 +1,12 @@
 //! Requests that are made once.
 
-use super::{add, at, entry, events, key_id, page, stored};
+use super::{
+    add, at, entry, events, key, key_id, page,
+    rotation::{rotate, rotation},
+    stored,
+};
 use crate::store::{
-    Store,
+    RotateRequest, Rotation, Store,
     key_filter::KeyFilter,
     once::{Claim, MadeRequest},
 };
@@ -67,4 +71,36 @@ pub(crate) async fn a_request_is_forgotten_in_time(store: Arc<dyn Store>) {
     assert_eq!(store.forget_requests(at(500)).await.expect("deleted"), 1);
     assert_eq!(store.forget_requests(at(501)).await.expect("deleted"), 1);
     assert_eq!(store.made_request(&[1; 32], at(0)).await.expect("read"), None);
+}
+
+pub(crate) async fn a_request_rotates_a_key_once_and_leaves_no_note_when_it_cannot(
+    store: Arc<dyn Store>,
+) {
+    add(&*store, &stored(1)).await;
+    let asked =
+        |number, claim| RotateRequest { claim: Some(claim), ..rotation(&stored(1), number, 900) };
+    let outdated = RotateRequest { version: 7, ..asked(2, claim(1, 7)) };
+    assert_eq!(rotate(&*store, &outdated).await, Rotation::Outdated);
+    assert_eq!(store.made_request(&[1; 32], at(0)).await.expect("read"), None);
+
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 2..14 {
+        let (store, request) = (Arc::clone(&store), asked(number, claim(1, 7)));
+        tasks.spawn(async move { rotate(&*store, &request).await });
+    }
+    let answers = tasks.join_all().await;
+    let done = |it: &&Rotation| matches!(it, Rotation::Rotated(_));
+    assert_eq!(answers.iter().filter(done).count(), 1, "{answers:?}");
+    let successor = key(&*store, 1).await.superseded_by.expect("a successor");
+    let before = MadeRequest { body: [7; 32], key_id: successor };
+    let told = Rotation::MadeBefore(before.clone());
+    assert_eq!(answers.iter().filter(|it| **it == told).count(), 11, "{answers:?}");
+    assert_eq!(page(&*store, KeyFilter::default(), None, 100).await.len(), 2);
+
+    // Whoever asks for something else is told what was asked for before.
+    assert_eq!(rotate(&*store, &asked(20, claim(1, 8))).await, told);
+    assert_eq!(store.made_request(&[1; 32], at(0)).await.expect("read"), Some(before));
+    // Under another name it is another request.
+    assert_eq!(rotate(&*store, &asked(20, claim(2, 7))).await, Rotation::Outdated);
+    assert_eq!(store.made_request(&[2; 32], at(0)).await.expect("read"), None);
 }

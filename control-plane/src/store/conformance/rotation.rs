@@ -27,6 +27,7 @@ pub(super) fn rotation(old: &StoredKey, number: u64, ends_at: i64) -> RotateRequ
         successor,
         ends_at: at(ends_at),
         guard: KEEP,
+        claim: None,
     }
 }
 

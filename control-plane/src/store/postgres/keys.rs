@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use key_policy::KeyId;
 use sqlx::{PgConnection, Postgres, QueryBuilder, Transaction};
 
-use super::{PostgresStore, StoreError, audit, chain, feed, totp};
+use super::{PostgresStore, StoreError, audit, chain, feed, once, totp};
 use crate::{
     audit::AuditEntry,
     keys::{Key, StoredKey, digest::LookupDigest},
@@ -199,9 +199,15 @@ impl PostgresStore {
         request: &RotateRequest,
         audit: &[AuditEntry],
     ) -> Result<Rotation, StoreError> {
-        let RotateRequest { key_id, version, successor, ends_at, guard } = request;
+        let RotateRequest { key_id, version, successor, ends_at, guard, claim } = request;
         let at = successor.key.created_at;
         let mut transaction = self.begin().await?;
+        // First of all: what the request did itself is no reason to refuse it.
+        if let Some(claim) = claim
+            && let Some(made) = once::claim(&mut transaction, claim, successor.key.key_id).await?
+        {
+            return Ok(Rotation::MadeBefore(made));
+        }
         let before = match lock(&mut transaction, *key_id).await? {
             Some(before) if before.version == *version && before.is_current() => before,
             _ => return Ok(Rotation::Outdated),

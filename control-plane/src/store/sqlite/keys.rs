@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use key_policy::KeyId;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, Transaction};
 
-use super::{SqliteStore, StoreError, audit, feed, totp};
+use super::{SqliteStore, StoreError, audit, feed, once, totp};
 use crate::{
     audit::AuditEntry,
     keys::{Key, StoredKey, digest::LookupDigest},
@@ -200,9 +200,15 @@ impl SqliteStore {
         request: &RotateRequest,
         audit: &[AuditEntry],
     ) -> Result<Rotation, StoreError> {
-        let RotateRequest { key_id, version, successor, ends_at, guard } = request;
+        let RotateRequest { key_id, version, successor, ends_at, guard, claim } = request;
         let at = successor.key.created_at;
         let mut transaction = self.begin().await?;
+        // First of all: what the request did itself is no reason to refuse it.
+        if let Some(claim) = claim
+            && let Some(made) = once::claim(&mut transaction, claim, successor.key.key_id).await?
+        {
+            return Ok(Rotation::MadeBefore(made));
+        }
         let before = match find(&mut transaction, *key_id).await? {
             Some(before) if before.version == *version && before.is_current() => before,
             _ => return Ok(Rotation::Outdated),
