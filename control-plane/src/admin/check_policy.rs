@@ -6,7 +6,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 
 use super::{
-    authenticate::Admin,
+    authenticate::KeyHolder,
     body,
     query::{Nothing, Parameters},
 };
@@ -38,7 +38,7 @@ pub(super) struct CheckPolicyRequest {
     responses((status = OK, description = "What the policy says of it", body = PolicyReportView))
 )]
 pub(super) async fn handler(
-    _admin: Admin,
+    _holder: KeyHolder,
     Parameters(Nothing {}): Parameters<Nothing>,
     State(service): State<Arc<Service>>,
     body::Json(request): body::Json<CheckPolicyRequest>,

@@ -153,8 +153,8 @@ fn add_problems(operation: &mut Operation) {
     }
 }
 
-/// Calls that take a key and no second factor: how one gets a factor.
-const WITHOUT_SECOND_FACTOR: &[&str] = &["enrol_totp", "verify_totp"];
+/// Calls that take a key and no second factor: how one gets a factor, and what changes nothing.
+const WITHOUT_SECOND_FACTOR: &[&str] = &["enrol_totp", "verify_totp", "check_policy"];
 
 /// The second factor, where it is needed if the key has one.
 fn add_second_factor(operation: &mut Operation) {

@@ -111,6 +111,8 @@ async fn a_key_with_a_second_factor_needs_it_for_every_change_and_for_nothing_el
     let revoke = call("DELETE", &format!("{KEYS}{}", admin.key_id), &key, None);
     assert_eq!(send(&it.admin, revoke).await.problem(), (403, "totp_required".to_owned()));
     assert_eq!(send(&it.admin, call("GET", KEYS, &key, None)).await.status, 200);
+    let dry_run = call("POST", &format!("{KEYS}check-policy"), &key, Some(r#"{"api_key":"a"}"#));
+    assert_eq!(send(&it.admin, dry_run).await.status, 200);
     let code = factor.next_code(&it);
     assert_eq!(create(&it, &key, Some(&code)).await.status, 201);
     // Another admin key has a factor of its own, or none.
