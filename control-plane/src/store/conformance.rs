@@ -103,6 +103,7 @@ macro_rules! suite {
             a_request_is_forgotten_in_time,
             a_request_rotates_a_key_once_and_leaves_no_note_when_it_cannot,
             a_key_that_takes_the_place_of_another_shares_its_factor,
+            a_factor_that_waits_is_not_shared,
         );
     };
     (@ $fresh:path: $($name:ident),+ $(,)?) => {

@@ -168,3 +168,15 @@ pub(crate) async fn a_key_that_takes_the_place_of_another_shares_its_factor(stor
     rotate(&*store, &rotation(&admin(3), 4, 900)).await;
     assert_eq!(store.factor(key_id(4)).await.expect("read"), None);
 }
+
+pub(crate) async fn a_factor_that_waits_is_not_shared(store: Arc<dyn Store>) {
+    add(&*store, &admin(1)).await;
+    store.begin_factor(key_id(1), &factor(1)).await.expect("written");
+    let rotated = rotate(&*store, &rotation(&admin(1), 2, 900)).await;
+    assert!(matches!(rotated, Rotation::Rotated(_)), "{rotated:?}");
+    assert_eq!(store.factor(key_id(2)).await.expect("read"), None);
+    // Confirmed later, it is that of the old key alone.
+    let audit = entry(EventKind::TotpEnrolled, 1);
+    assert!(store.confirm_factor(&[1; 16], 10, at(5), &audit).await.expect("written"));
+    assert_eq!(store.factor(key_id(2)).await.expect("read"), None);
+}

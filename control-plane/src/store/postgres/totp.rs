@@ -54,7 +54,7 @@ async fn delete(connection: &mut PgConnection, id: &FactorId) -> Result<(), Stor
 }
 
 /// Lets the key that takes the place of another share its factor, in the transaction in which it
-/// does.
+/// does. One that waits to be confirmed is not shared: whoever drew it has shown no code yet.
 pub(super) async fn share(
     connection: &mut PgConnection,
     from: KeyId,
@@ -62,7 +62,9 @@ pub(super) async fn share(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO totp_keys (key_id, factor_id)
-         SELECT $1, factor_id FROM totp_keys WHERE key_id = $2",
+         SELECT $1, totp_keys.factor_id FROM totp_keys
+         JOIN totp_factors ON totp_factors.factor_id = totp_keys.factor_id
+         WHERE totp_keys.key_id = $2 AND totp_factors.confirmed_at_ms IS NOT NULL",
     )
     .bind(to.to_string())
     .bind(from.to_string())
