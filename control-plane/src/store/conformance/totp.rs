@@ -87,6 +87,10 @@ pub(crate) async fn a_code_that_only_waits_to_be_confirmed_opens_nothing(store: 
     add(&*store, &admin(1)).await;
     store.begin_factor(key_id(1), &factor(1)).await.expect("written");
     assert!(!store.accept_step(&[1; 16], 11).await.expect("asked"));
+    let audit = entry(EventKind::TotpRecoveryUsed, 1);
+    assert!(!store.accept_recovery(&[1; 16], &[1; 32], &audit).await.expect("asked"));
+    let waits = store.factor(key_id(1)).await.expect("read").expect("there");
+    assert_eq!(waits.recovery_codes, 2);
 }
 
 pub(crate) async fn codes_that_come_at_once_are_counted_before_they_are_looked_at(

@@ -190,6 +190,17 @@ impl PostgresStore {
         entry: &AuditEntry,
     ) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
+        // The factor's row first, as whoever takes it away does, so that neither waits for the other.
+        let in_force = sqlx::query(
+            "SELECT 1 FROM totp_factors
+             WHERE factor_id = $1 AND confirmed_at_ms IS NOT NULL FOR UPDATE",
+        )
+        .bind(factor_id.as_slice())
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if in_force.is_none() {
+            return Ok(false);
+        }
         let used =
             sqlx::query("DELETE FROM totp_recovery_codes WHERE factor_id = $1 AND digest = $2")
                 .bind(factor_id.as_slice())

@@ -171,12 +171,14 @@ impl SqliteStore {
         entry: &AuditEntry,
     ) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
-        let used =
-            sqlx::query("DELETE FROM totp_recovery_codes WHERE factor_id = ? AND digest = ?")
-                .bind(factor_id.as_slice())
-                .bind(digest.as_slice())
-                .execute(&mut *transaction)
-                .await?;
+        let used = sqlx::query(
+            "DELETE FROM totp_recovery_codes WHERE factor_id = ?1 AND digest = ?2 AND EXISTS
+                 (SELECT 1 FROM totp_factors WHERE factor_id = ?1 AND confirmed_at_ms IS NOT NULL)",
+        )
+        .bind(factor_id.as_slice())
+        .bind(digest.as_slice())
+        .execute(&mut *transaction)
+        .await?;
         if used.rows_affected() == 0 {
             return Ok(false);
         }
