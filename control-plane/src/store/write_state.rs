@@ -43,14 +43,18 @@ impl WriteState {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::{
+        admin::tests::call,
         store::jobs::{Claim, JobRun},
-        testing::{Database, START, TestService, at, on_each_database, request},
+        testing::{Database, START, TestService, at, on_each_database, request, send},
     };
 
     on_each_database!(
         a_single_statement_that_writes_again_ends_the_failure,
         looking_for_a_job_in_vain_is_no_failure_of_a_write,
+        forgetting_requests_again_ends_the_failure,
     );
 
     async fn a_single_statement_that_writes_again_ends_the_failure(database: Database) {
@@ -64,6 +68,21 @@ mod tests {
         store.touch(&[]).await.expect("nothing to write");
         assert!(store.writes_fail(), "what wrote nothing shows nothing");
         store.touch(&used).await.expect("written");
+        assert!(!store.writes_fail());
+    }
+
+    async fn forgetting_requests_again_ends_the_failure(database: Database) {
+        let it = TestService::start_at(database).await;
+        let store = &it.service.store;
+        let (later, (_, admin)) = (at(START) + Duration::from_secs(1), it.issue_admin().await);
+        let mut once = call("POST", "/api/v1/admin/api-keys/", &admin, Some(r#"{"name":"a"}"#));
+        once.headers_mut().insert("idempotency-key", "\"one\"".parse().expect("a value"));
+        assert_eq!(send(&it.admin, once).await.status, 201);
+        it.database.execute("ALTER TABLE requests_made_once RENAME TO elsewhere").await;
+        store.forget_requests(later).await.expect_err("no table");
+        assert!(store.writes_fail());
+        it.database.execute("ALTER TABLE elsewhere RENAME TO requests_made_once").await;
+        assert_eq!(store.forget_requests(later).await.expect("deleted"), 1);
         assert!(!store.writes_fail());
     }
 

@@ -104,6 +104,6 @@ impl OnceStore for PostgresStore {
             .bind(before.as_millisecond())
             .execute(&self.pool)
             .await;
-        self.writes.noted(deleted.map_err(StoreError::from)).map(|done| done.rows_affected())
+        self.writes.settled(deleted.map(|done| done.rows_affected()))
     }
 }

@@ -179,8 +179,8 @@ impl PostgresStore {
         .bind(signed(step, "step")?)
         .bind(factor_id.as_slice())
         .execute(&self.pool)
-        .await?;
-        Ok(done.rows_affected() == 1)
+        .await;
+        Ok(self.writes.settled(done.map(|done| done.rows_affected()))? == 1)
     }
 
     async fn try_accept_recovery(
@@ -257,8 +257,8 @@ impl PostgresStore {
         .bind(factor_id.as_slice())
         .bind(&from.sealed)
         .execute(&self.pool)
-        .await?;
-        Ok(done.rows_affected() == 1)
+        .await;
+        Ok(self.writes.settled(done.map(|done| done.rows_affected()))? == 1)
     }
 }
 
@@ -292,7 +292,7 @@ impl TotpStore for PostgresStore {
     }
 
     async fn accept_step(&self, factor_id: &FactorId, step: u64) -> Result<bool, StoreError> {
-        self.writes.noted(self.try_accept_step(factor_id, step).await)
+        self.try_accept_step(factor_id, step).await
     }
 
     async fn accept_recovery(
@@ -333,6 +333,6 @@ impl TotpStore for PostgresStore {
         from: &SealedSecret,
         to: &SealedSecret,
     ) -> Result<bool, StoreError> {
-        self.writes.noted(self.try_reseal(factor_id, from, to).await)
+        self.try_reseal(factor_id, from, to).await
     }
 }

@@ -160,8 +160,8 @@ impl SqliteStore {
         .bind(signed(step, "step")?)
         .bind(factor_id.as_slice())
         .execute(&self.writer)
-        .await?;
-        Ok(done.rows_affected() == 1)
+        .await;
+        Ok(self.writes.settled(done.map(|done| done.rows_affected()))? == 1)
     }
 
     async fn try_accept_recovery(
@@ -229,8 +229,8 @@ impl SqliteStore {
         .bind(factor_id.as_slice())
         .bind(&from.sealed)
         .execute(&self.writer)
-        .await?;
-        Ok(done.rows_affected() == 1)
+        .await;
+        Ok(self.writes.settled(done.map(|done| done.rows_affected()))? == 1)
     }
 }
 
@@ -264,7 +264,7 @@ impl TotpStore for SqliteStore {
     }
 
     async fn accept_step(&self, factor_id: &FactorId, step: u64) -> Result<bool, StoreError> {
-        self.writes.noted(self.try_accept_step(factor_id, step).await)
+        self.try_accept_step(factor_id, step).await
     }
 
     async fn accept_recovery(
@@ -305,6 +305,6 @@ impl TotpStore for SqliteStore {
         from: &SealedSecret,
         to: &SealedSecret,
     ) -> Result<bool, StoreError> {
-        self.writes.noted(self.try_reseal(factor_id, from, to).await)
+        self.try_reseal(factor_id, from, to).await
     }
 }
