@@ -54,6 +54,9 @@ impl From<UpdateKeyError> for Problem {
             UpdateKeyError::Invalid(errors) => Self::new(Code::InvalidFields).errors(errors),
             UpdateKeyError::Update(UpdateError::NotFound) => Self::new(Code::NotFound),
             UpdateKeyError::Update(UpdateError::Revoked) => Self::new(Code::KeyRevoked),
+            UpdateKeyError::Update(UpdateError::Superseded(_)) => {
+                Self::new(Code::KeySuperseded).detail(text)
+            }
             UpdateKeyError::Update(UpdateError::Outdated(_)) => {
                 Self::new(Code::PreconditionFailed).detail(text)
             }
@@ -85,7 +88,7 @@ impl From<UpdateKeyError> for Problem {
         ),
         (
             status = CONFLICT,
-            description = "`key_revoked`: a revoked key stays as it is; `last_admin_key`: one usable admin key must remain",
+            description = "`key_revoked`: a revoked key stays as it is; `key_superseded`: a key that was rotated cannot end later; `last_admin_key`: one usable admin key must remain",
         ),
         (status = PRECONDITION_FAILED, description = "`precondition_failed`: the key has been changed since"),
         (status = PRECONDITION_REQUIRED, description = "`precondition_required`: `If-Match` is missing"),
@@ -336,6 +339,28 @@ mod tests {
             let answer = send(&it.admin, put(&admin, &other, Some("*"), &body)).await;
             assert_eq!(answer.status, 200, "{field}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_was_rotated_cannot_be_given_a_later_end() {
+        let it = TestService::start().await;
+        let (_, good) = it.issue_admin().await;
+        let (key, _) = it.issue(request("a")).await;
+        let rotate = call("POST", &format!("{PATH}{}/rotate", key.key_id), &good, None);
+        let new = send(&it.admin, rotate).await.json();
+        let successor = new["key_id"].as_str().expect("an id");
+        let end = &new["superseded"]["expires_at"];
+        for later in [json!(null), json!("2026-11-26T12:00:01Z")] {
+            let body = json!({ "expires_at": later });
+            let answer = send(&it.admin, put(&key, &good, Some("*"), &body)).await;
+            assert_eq!(answer.problem(), (409, "key_superseded".to_owned()), "{later}");
+            assert!(answer.json()["detail"].as_str().is_some_and(|it| it.contains(successor)));
+        }
+        // The rest of it may be changed, and so may its end be, to an earlier one.
+        let renamed = json!({ "name": "b", "expires_at": end });
+        assert_eq!(send(&it.admin, put(&key, &good, Some("*"), &renamed)).await.status, 200);
+        let earlier = json!({ "expires_at": "2026-11-26T11:00:00Z" });
+        assert_eq!(send(&it.admin, put(&key, &good, Some("*"), &earlier)).await.status, 200);
     }
 
     #[tokio::test]

@@ -187,12 +187,20 @@ pub enum UpdateError {
     /// It is of another version.
     #[error("the key has been changed since: it is of version {0} now")]
     Outdated(u64),
+    /// Another one has taken its place, so it may not end later than it does.
+    #[error("the key {0} has taken its place, so it cannot end later; change that one")]
+    Superseded(KeyId),
     /// It is the last usable admin key.
     #[error("it is the last usable admin key; make another admin key first")]
     LastAdmin,
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn ends_later(before: &Key, after: &Key) -> bool {
+    let Some(end) = before.expires_at else { return false };
+    after.expires_at.is_none_or(|later| later > end)
 }
 
 /// Changes a key, with its audit entry. A change that changes nothing makes no new version and no
@@ -221,6 +229,11 @@ pub async fn update(
         let after = update.clone().of(&before);
         if after == before {
             return Ok(before);
+        }
+        if let Some(successor) = before.superseded_by
+            && ends_later(&before, &after)
+        {
+            return Err(UpdateError::Superseded(successor));
         }
         let at = clock.now();
         let details = format!("version={} {}", before.version + 1, Difference(&before, &after));

@@ -133,8 +133,11 @@ pub(super) async fn run(asked: Update, settings: &Settings) -> anyhow::Result<()
         Ok(key) => print_key(key, json),
         Err(UpdateError::NotFound) => Err(NoSuchKey(key_id.to_string()).into()),
         Err(UpdateError::Store(error)) => Err(error.into()),
-        Err(error @ (UpdateError::Revoked | UpdateError::Outdated(_) | UpdateError::LastAdmin)) => {
-            Err(Conflict(error.to_string()).into())
-        }
+        Err(
+            error @ (UpdateError::Revoked
+            | UpdateError::Superseded(_)
+            | UpdateError::Outdated(_)
+            | UpdateError::LastAdmin),
+        ) => Err(Conflict(error.to_string()).into()),
     }
 }
