@@ -64,6 +64,7 @@ macro_rules! suite {
             a_revoked_key_is_not_rotated,
             of_concurrent_rotations_one_is_made,
             the_last_usable_admin_key_does_not_end_as_it_is_rotated,
+            a_successor_that_nobody_used_is_no_other_admin_key,
             a_filter_gives_the_keys_that_meet_all_of_it,
             a_text_is_found_alike_by_every_database,
             pages_of_a_filter_have_no_gaps_and_no_repeats,

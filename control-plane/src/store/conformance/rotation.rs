@@ -9,7 +9,7 @@ use super::{
 use crate::{
     audit::AuditEntry,
     keys::{Key, StoredKey},
-    store::{RotateRequest, Rotation, Store, key_filter::KeyFilter},
+    store::{Revocation, RotateRequest, Rotation, Store, key_filter::KeyFilter},
 };
 
 const KEEP: RevokeGuard = RevokeGuard::KeepOneAdmin { test_keys: false };
@@ -117,4 +117,20 @@ pub(crate) async fn the_last_usable_admin_key_does_not_end_as_it_is_rotated(stor
     // The successor is the other one that is needed.
     let with_overlap = rotation(&admin(3), 4, 501);
     assert!(matches!(rotate(&*store, &with_overlap).await, Rotation::Rotated(_)));
+}
+
+pub(crate) async fn a_successor_that_nobody_used_is_no_other_admin_key(store: Arc<dyn Store>) {
+    add(&*store, &admin(1)).await;
+    let rotated = rotate(&*store, &rotation(&admin(1), 2, 900)).await;
+    assert!(matches!(rotated, Rotation::Rotated(_)), "{rotated:?}");
+    let end = async |number| {
+        let audit = entry(EventKind::KeyRevoked, number);
+        store.revoke_key(&revoke(number, KEEP), &audit).await.expect("done")
+    };
+    // The old one ends by itself, and whether anybody has the new one is not known.
+    assert_eq!(end(1).await, Revocation::LastAdmin);
+    assert_eq!(end(2).await, Revocation::LastAdmin);
+    store.touch(&[(key_id(1), at(300)), (key_id(2), at(600))]).await.expect("written");
+    assert_eq!(end(2).await, Revocation::LastAdmin);
+    assert!(matches!(end(1).await, Revocation::Revoked(_)));
 }

@@ -72,7 +72,9 @@ async fn lock(connection: &mut PgConnection, key_id: KeyId) -> Result<Option<Key
         .transpose()
 }
 
-/// Whether an admin key other than this one could still be used. Two who revoke each other at the
+/// Whether an admin key other than this one could still be used, and goes on to be: one that
+/// another has taken the place of ends by itself, and one that has taken a place counts once it was
+/// used, since nobody may have got it. Two who revoke each other at the
 /// same time come one after the other here: the end of the log is taken before it is looked.
 async fn another_admin(
     connection: &mut PgConnection,
@@ -84,7 +86,8 @@ async fn another_admin(
     let others: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM api_keys
          WHERE scope = 'admin' AND is_active AND key_id <> $1
-           AND (expires_at_ms IS NULL OR expires_at_ms > $2) AND (environment = 'live' OR $3)",
+           AND (expires_at_ms IS NULL OR expires_at_ms > $2) AND (environment = 'live' OR $3)
+           AND superseded_by IS NULL AND (supersedes IS NULL OR last_used_at_ms IS NOT NULL)",
     )
     .bind(key_id.to_string())
     .bind(at.as_millisecond())

@@ -70,7 +70,9 @@ async fn find(connection: &mut SqliteConnection, key_id: KeyId) -> Result<Option
         .transpose()
 }
 
-/// Whether an admin key other than this one could still be used.
+/// Whether an admin key other than this one could still be used, and goes on to be: one that
+/// another has taken the place of ends by itself, and one that has taken a place counts once it was
+/// used, since nobody may have got it.
 async fn another_admin(
     connection: &mut SqliteConnection,
     key_id: KeyId,
@@ -80,7 +82,8 @@ async fn another_admin(
     let others: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM api_keys
          WHERE scope = 'admin' AND is_active = 1 AND key_id <> ?
-           AND (expires_at_ms IS NULL OR expires_at_ms > ?) AND (environment = 'live' OR ?)",
+           AND (expires_at_ms IS NULL OR expires_at_ms > ?) AND (environment = 'live' OR ?)
+           AND superseded_by IS NULL AND (supersedes IS NULL OR last_used_at_ms IS NOT NULL)",
     )
     .bind(key_id.to_string())
     .bind(at.as_millisecond())
