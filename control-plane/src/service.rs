@@ -10,7 +10,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use crate::{
-    admin::{denials::Denials, limit::AdminLimits},
+    admin::{
+        denials::Denials,
+        limit::{AdminLimits, AdminMeters},
+    },
     audit::{
         AuditEntry,
         keeper::Keeper,
@@ -180,11 +183,14 @@ impl Service {
         let redis = config.redis.clone().map(|it| Arc::new(Redis::new(it, Arc::clone(&random))));
         metrics::show_limiter_mode(false);
         let policy = config.policy.clone();
-        let memory = MemoryMeter::new(Arc::clone(&clock));
-        let meter: Arc<dyn Meter> = match &redis {
-            Some(redis) => Arc::new(SharedMeter::new(Arc::clone(redis), memory)),
-            None => Arc::new(memory),
+        let meter = || -> Arc<dyn Meter> {
+            let memory = MemoryMeter::new(Arc::clone(&clock));
+            match &redis {
+                Some(redis) => Arc::new(SharedMeter::new(Arc::clone(redis), memory)),
+                None => Arc::new(memory),
+            }
         };
+        let meters = AdminMeters { calls: meter(), failures: meter() };
         Ok(Self {
             environment: config.environment,
             test_keys,
@@ -211,7 +217,7 @@ impl Service {
             once: Once::new(Arc::clone(&store), Arc::clone(&clock), &secrets),
             admin_limits: AdminLimits::new(
                 config.admin_limits,
-                meter,
+                meters,
                 Arc::clone(&clock),
                 &*random,
             )?,

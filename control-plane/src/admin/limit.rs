@@ -31,9 +31,18 @@ use crate::{
 const LET_IN_KEYS: u64 = 10_000;
 const LET_IN_FOR: Duration = Duration::from_hours(24);
 
+/// What counts for the admin API: two, so that a flood of addresses finds no room among the counts of
+/// admin keys.
+pub struct AdminMeters {
+    /// Counts calls of admin keys.
+    pub calls: Arc<dyn Meter>,
+    /// Counts refused calls of addresses.
+    pub failures: Arc<dyn Meter>,
+}
+
 /// The admin API's limits.
 pub struct AdminLimits {
-    meter: Arc<dyn Meter>,
+    meters: AdminMeters,
     clock: Arc<dyn Clock>,
     calls: Quota,
     failures: Quota,
@@ -48,13 +57,13 @@ impl AdminLimits {
     /// When there is no randomness.
     pub fn new(
         config: AdminLimitsConfig,
-        meter: Arc<dyn Meter>,
+        meters: AdminMeters,
         clock: Arc<dyn Clock>,
         random: &dyn Random,
     ) -> Result<Self, RandomError> {
         let key = zeroize::Zeroizing::new(random::bytes::<32>(random)?);
         Ok(Self {
-            meter,
+            meters,
             clock,
             calls: Quota::per_minute(config.calls),
             failures: Quota::per_minute(config.failures),
@@ -66,18 +75,18 @@ impl AdminLimits {
     /// Counts a call of an admin key.
     pub(super) async fn call(&self, key_id: KeyId) -> Standing {
         let subject = Subject { kind: "admin_key", name: key_id.to_string() };
-        self.standing("admin-key", self.calls, self.meter.take(&subject, self.calls).await)
+        self.standing("admin-key", self.calls, self.meters.calls.take(&subject, self.calls).await)
     }
 
     /// Whether a call from there may still be refused as usual. Nothing is counted.
     pub(super) async fn may_fail(&self, client_ip: IpAddr) -> Standing {
-        let decision = self.meter.look(&failing(client_ip), self.failures).await;
+        let decision = self.meters.failures.look(&failing(client_ip), self.failures).await;
         self.standing("admin-failures", self.failures, decision)
     }
 
     /// Counts a refused call.
     pub(super) async fn failed(&self, client_ip: IpAddr) -> Standing {
-        let decision = self.meter.take(&failing(client_ip), self.failures).await;
+        let decision = self.meters.failures.take(&failing(client_ip), self.failures).await;
         self.standing("admin-failures", self.failures, decision)
     }
 
