@@ -273,15 +273,21 @@ async fn check(
         decisions::count(By::Admin, "known", EventKind::DbError, error.reason());
         Problem::from(error)
     })?;
-    let key = match verification.outcome {
-        Outcome::Known(key) => key,
-        Outcome::Unknown => return Ok(Err(Refusal::Unknown)),
-        Outcome::TestKeyRefused => return Ok(Err(Refusal::TestKey)),
+    let judged = match verification.outcome {
+        Outcome::Known(key) => {
+            caller.key_id = Some(key.key_id);
+            refuse(&key, service, client_ip).map_or(Ok(key), Err)
+        }
+        Outcome::Unknown => Err(Refusal::Unknown),
+        Outcome::TestKeyRefused => Err(Refusal::TestKey),
     };
-    caller.key_id = Some(key.key_id);
-    if let Some(refusal) = refuse(&key, service, client_ip) {
-        return Ok(Err(refusal));
-    }
+    let key = match judged {
+        Ok(key) => key,
+        Err(refusal) => {
+            service.admin_limits.forget(digest).await;
+            return Ok(Err(refusal));
+        }
+    };
     service.admin_limits.remember(digest).await;
     service.last_used.note(&key, service.clock.now());
     Ok(Ok(key.key_id))

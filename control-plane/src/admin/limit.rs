@@ -95,6 +95,11 @@ impl AdminLimits {
         self.let_in.insert(digest.0, ()).await;
     }
 
+    /// Forgets it: a key that is refused is one like any other.
+    pub(super) async fn forget(&self, digest: LetIn) {
+        self.let_in.invalidate(&digest.0).await;
+    }
+
     /// What a key is remembered by.
     pub(super) fn digest(&self, key: &PresentedKey) -> LetIn {
         LetIn(self.let_in_key.digest(key.expose()))

@@ -1,12 +1,13 @@
 //! How much is taken from whom, and what they are told.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use axum::{
     body::Body,
     http::{Request, Response},
 };
 use edge_protocol::Deployment;
+use key_policy::KeyId;
 use tower::ServiceExt;
 
 use super::network;
@@ -15,6 +16,7 @@ use crate::{
     clock::Clock,
     config::{AdminLimitsConfig, TestKeys},
     http::Peer,
+    keys::digest::PresentedKey,
     testing::{Answer, Database, TestService, config, send},
 };
 
@@ -146,5 +148,41 @@ async fn what_needs_no_key_has_no_limit() {
         for path in ["/health", "/livez", "/openapi.json"] {
             assert_eq!(send(&it.admin, call("GET", path, "", None)).await.status, 200, "{path}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_was_revoked_is_not_looked_at_past_the_limit_either() {
+    let it = with_limits(600, 3).await;
+    let (_, good) = it.issue_admin().await;
+    let (leaver, left) = it.issue_admin().await;
+    assert_eq!(list(&it, &left).await.status, 200);
+    let revoke = call("DELETE", &format!("{LIST}{}", leaver.key_id), &good, None);
+    assert_eq!(send(&it.admin, revoke).await.status, 200);
+    assert_eq!(list(&it, &left).await.status, 401);
+    for number in 0..2 {
+        list(&it, &format!("nobody-{number}")).await;
+    }
+    let looked_at = it.service.admin_limits.digest(&presented(&left));
+    assert!(!it.service.admin_limits.was_let_in(looked_at));
+    assert_eq!(list(&it, &left).await.problem(), (429, "too_many_failures".to_owned()));
+    assert_eq!(list(&it, &good).await.status, 200);
+}
+
+fn presented(key: &str) -> PresentedKey {
+    PresentedKey::new(key.as_bytes().to_vec()).expect("a key")
+}
+
+#[tokio::test]
+async fn a_flood_of_addresses_takes_no_room_from_admin_keys() {
+    let it = with_limits(5, 1).await;
+    let limits = &it.service.admin_limits;
+    // Three times as many as there is room for.
+    for number in 0..100_000_u32 {
+        limits.failed(Ipv4Addr::from_bits(number).into()).await;
+    }
+    for number in 0..10 {
+        let standing = limits.call(KeyId::from_u64(number)).await;
+        assert_eq!(standing.decision.remaining, 4, "{number}");
     }
 }
