@@ -12,9 +12,10 @@ use std::{
 };
 
 use super::limit::network;
-use crate::audit::AuditEntry;
+use crate::audit::{Actor, AuditEntry};
 
-/// Callers that are told apart in a minute; of all others there is one count.
+/// Callers that are told apart in a minute; of all other addresses there is one count. Good keys are
+/// told apart always: there are only as many as were made.
 const MAX_CALLERS: usize = 1024;
 const MINUTE_MS: i64 = 60_000;
 
@@ -25,6 +26,8 @@ pub(super) enum Caller {
     Address(IpAddr),
     /// A good key that calls too often, and from where it does.
     Key(KeyId, IpAddr),
+    /// A good key whose second factor is not accepted, from where it calls, and why.
+    SecondFactor(KeyId, IpAddr, &'static str),
 }
 
 impl Caller {
@@ -32,6 +35,7 @@ impl Caller {
         match self {
             Self::Address(client_ip) => network(client_ip),
             Self::Key(key_id, _) => key_id.to_string(),
+            Self::SecondFactor(key_id, _, reason) => format!("{key_id} {reason}"),
         }
     }
 
@@ -40,19 +44,30 @@ impl Caller {
         match self {
             Self::Address(_) => "too_many_failures",
             Self::Key(..) => "rate_limited",
+            Self::SecondFactor(_, _, reason) => reason,
         }
     }
 
     /// An entry about this caller.
     fn entry(self, at: Timestamp, more: &str) -> AuditEntry {
         let details = format!("reason={} {more}", self.reason());
-        let mut entry = AuditEntry::of(EventKind::AdminDenied, at, details);
-        let (Self::Address(client_ip) | Self::Key(_, client_ip)) = self;
-        entry.event.client_ip = Some(client_ip);
-        if let Self::Key(key_id, _) = self {
-            entry.event.key_id = Some(key_id.to_string());
+        let denied = |client_ip| {
+            let mut entry = AuditEntry::of(EventKind::AdminDenied, at, details.clone());
+            entry.event.client_ip = Some(client_ip);
+            entry
+        };
+        match self {
+            Self::Address(client_ip) => denied(client_ip),
+            Self::Key(key_id, client_ip) => {
+                let mut entry = denied(client_ip);
+                entry.event.key_id = Some(key_id.to_string());
+                entry
+            }
+            Self::SecondFactor(key_id, client_ip, _) => {
+                let by = Actor::Key { key_id, client_ip };
+                AuditEntry::by(&by, EventKind::TotpDenied, key_id, at, &details)
+            }
         }
-        entry
     }
 }
 
@@ -85,7 +100,7 @@ impl Denials {
             refused.more += 1;
             return None;
         }
-        if counts.callers.len() >= MAX_CALLERS {
+        if matches!(caller, Caller::Address(_)) && counts.callers.len() >= MAX_CALLERS {
             counts.others += 1;
             return None;
         }
@@ -167,6 +182,8 @@ mod tests {
             entries += usize::from(denials.note(caller, now, "").is_some());
         }
         assert_eq!(entries, MAX_CALLERS);
+        let key = Caller::SecondFactor(KeyId::from_u64(1), [192, 0, 2, 1].into(), "missing_code");
+        assert!(denials.note(key, now, "").is_some(), "a good key always finds room");
         let rest = denials.rest(now);
         let expected =
             format!("reason=too_many_failures callers=others count={}", 10_000 - MAX_CALLERS);

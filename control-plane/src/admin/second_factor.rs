@@ -6,7 +6,10 @@ use axum::{
 };
 use edge_protocol::EventKind;
 
-use super::authenticate::{Admin, method_name};
+use super::{
+    authenticate::{Admin, method_name},
+    denials::Caller,
+};
 use crate::{
     audit::AuditEntry,
     http::problem::{Code, Problem},
@@ -41,23 +44,37 @@ pub(super) async fn require(
     }
 }
 
-/// Records that a second factor was not accepted.
+/// Records that a second factor was not accepted. Codes that are looked at are few in a minute, since
+/// tries are counted, so each of them is an entry; all else is as many as the caller likes.
 async fn deny(parts: &Parts, service: &Service, admin: &Admin, denial: Denial) -> Problem {
     let route = parts.extensions.get::<MatchedPath>().map_or("-", MatchedPath::as_str);
-    record_denial(service, admin, denial, &format!("method={} route={route}", method_name(parts)))
-        .await;
+    let what = format!("method={} route={route}", method_name(parts));
+    match denial {
+        Denial::Wrong | Denial::Used | Denial::Locked => {
+            count(denial);
+            let details = format!("reason={} {what}", denial.reason());
+            let (by, at) = (admin.actor(), service.clock.now());
+            let entry = AuditEntry::by(&by, EventKind::TotpDenied, admin.key_id, at, &details);
+            service.recorder.record(entry).await;
+        }
+        Denial::NoCode | Denial::NotEnrolled | Denial::Malformed | Denial::TooMany { .. } => {
+            record_denial(service, admin, denial, &what).await;
+        }
+    }
     denial.into()
 }
 
-/// As [`deny`], where it is known what was asked for.
+/// Records the first denial of each key, reason and minute, and counts the others.
 pub(super) async fn record_denial(service: &Service, admin: &Admin, denial: Denial, what: &str) {
-    let reason = denial.reason();
-    decisions::count(By::Admin, "second_factor", EventKind::TotpDenied, reason);
-    let details = format!("reason={reason} {what}");
-    let at = service.clock.now();
-    let by = admin.actor();
-    let entry = AuditEntry::by(&by, EventKind::TotpDenied, admin.key_id, at, &details);
-    service.recorder.record(entry).await;
+    count(denial);
+    let caller = Caller::SecondFactor(admin.key_id, admin.client_ip, denial.reason());
+    if let Some(entry) = service.admin_denials.note(caller, service.clock.now(), what) {
+        service.recorder.record(entry).await;
+    }
+}
+
+fn count(denial: Denial) {
+    decisions::count(By::Admin, "second_factor", EventKind::TotpDenied, denial.reason());
 }
 
 impl From<Denial> for Problem {

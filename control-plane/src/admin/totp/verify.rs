@@ -94,6 +94,7 @@ pub(super) async fn handler(
         Confirmation::Done => Ok(Json(StateView::read(&service, &admin).await?)),
         Confirmation::NothingPending => Err(VerifyError::NothingPending.into()),
         Confirmation::Denied(denial) => {
+            // Who enrols anew has new tries, so these are counted, too.
             second_factor::record_denial(&service, &admin, denial, "on=enrolment").await;
             Err(VerifyError::Denied(denial).into())
         }
