@@ -127,7 +127,9 @@ mod tests {
 
     fn outcomes(lines: &[&str]) -> Outcomes {
         let mut outcomes = Outcomes::default();
-        lines.iter().for_each(|line| outcomes.note(line));
+        for line in lines {
+            outcomes.note(line);
+        }
         outcomes
     }
 

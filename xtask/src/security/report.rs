@@ -82,7 +82,9 @@ mod tests {
         let claims = Claims::parse(text).unwrap();
         let open = |lines: &[&str]| {
             let mut outcomes = Outcomes::default();
-            lines.iter().for_each(|line| outcomes.note(line));
+            for line in lines {
+                outcomes.note(line);
+            }
             not_held(&claims, &outcomes)
         };
         assert_eq!(open(&["test one ... ok", "test two ... ok"]).len(), 0);

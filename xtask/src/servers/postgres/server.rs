@@ -32,10 +32,16 @@ pub struct PostgresServer {
     process: ManagedProcess,
     port: u16,
     options: PostgresOptions,
-    _folder: DataFolder,
+    folder: DataFolder,
 }
 
 impl PostgresServer {
+    /// Where its data is, for as long as this lives.
+    #[must_use]
+    pub fn data(&self) -> std::path::PathBuf {
+        self.folder.data()
+    }
+
     /// Starts one and waits until it answers.
     ///
     /// # Errors
@@ -75,7 +81,7 @@ impl PostgresServer {
             stdout: folder.log(),
             stderr: folder.log(),
         })?;
-        let mut started = Self { process, port, options, _folder: folder };
+        let mut started = Self { process, port, options, folder };
         started.wait_ready()?;
         Ok(started)
     }
@@ -184,7 +190,7 @@ mod tests {
         assert!(server.psql("one", "SELECT 1").is_err());
         server.start_again().unwrap();
         assert_eq!(server.psql("one", "SELECT count(*) FROM a").unwrap().trim(), "0");
-        let (port, data) = (server.port(), server._folder.data());
+        let (port, data) = (server.port(), server.data());
         drop(server);
         assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
         assert!(!data.exists());
