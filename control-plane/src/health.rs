@@ -1,5 +1,7 @@
 //! Whether the service is well.
 
+pub(crate) mod shared;
+
 use axum::{
     Extension, Json,
     extract::State,
@@ -50,6 +52,22 @@ pub struct Health {
     environment: Deployment,
 }
 
+/// Who answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answers {
+    database: bool,
+    /// None: there is no Redis.
+    redis: Option<bool>,
+}
+
+async fn answers(service: &Service) -> Answers {
+    let look = || async {
+        let (database, redis) = tokio::join!(database_answers(service), redis_answers(service));
+        Answers { database, redis }
+    };
+    service.answers.ask(look).await
+}
+
 async fn database_answers(service: &Service) -> bool {
     match tokio::time::timeout(PROBE_TIMEOUT, service.store.ping()).await {
         Ok(Ok(())) => true,
@@ -88,7 +106,7 @@ async fn redis_answers(service: &Service) -> Option<bool> {
     )
 )]
 async fn health(State(service): State<Arc<Service>>) -> impl IntoResponse {
-    let (connected, redis) = tokio::join!(database_answers(&service), redis_answers(&service));
+    let Answers { database: connected, redis } = answers(&service).await;
     let writes_fail = service.recorder.is_failing() || service.store.writes_fail();
     // One that answers may still be left alone for a while after it has failed.
     let counts_alone = service.redis.as_ref().is_some_and(|redis| !redis.is_in_use());
@@ -148,7 +166,7 @@ async fn alive() -> &'static str {
 async fn ready(State(service): State<Arc<Service>>) -> impl IntoResponse {
     if service.stop.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
-    } else if database_answers(&service).await {
+    } else if answers(&service).await.database {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "database disconnected\n")

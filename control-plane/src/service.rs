@@ -23,6 +23,7 @@ use crate::{
     clock::Clock,
     config::{Config, TestKeys},
     edge::followers::Followers,
+    health::{Answers, shared::Shared},
     http::request_id,
     keys::{issue::Issuer, last_used::LastUsed, once::Once, pool::HashPool, verify::Verifier},
     limits::{Meter, memory::MemoryMeter, shared::SharedMeter},
@@ -117,6 +118,8 @@ pub struct Service {
     pub store: Arc<dyn Store>,
     /// What control planes share, when they do.
     pub redis: Option<Arc<Redis>>,
+    /// Whether the database and Redis answer, for all who ask at once.
+    pub(crate) answers: Shared<Answers>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness, here for names of requests.
@@ -239,6 +242,7 @@ impl Service {
             last_used: LastUsed::default(),
             edge_token: EdgeToken::new(edge_token),
             redis,
+            answers: Shared::default(),
             store,
             clock,
             random,
