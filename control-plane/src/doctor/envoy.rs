@@ -105,16 +105,22 @@ fn judge(facts: &Facts) -> Vec<Finding> {
             "its cluster keygate_control_plane has no address".to_owned(),
             "see whether the name of the control plane resolves where Envoy runs",
         ),
-        Some(_) if stat("upstream_cx_active") == Some(0) => failed(
-            "it has no connection to the control plane: keys that it does not know get 503"
-                .to_owned(),
-            "see whether KEYGATE_EDGE_LISTEN is reachable from Envoy, and whether both ends speak TLS \
-             or both do not (docs/tls.md)",
-        ),
         Some(_) if stat("upstream_rq_401") > Some(0) && stat("upstream_rq_2xx") <= Some(0) => {
             failed(
                 "the control plane refuses the filter's credential".to_owned(),
                 "give Envoy the token that KEYGATE_EDGE_TOKEN is (envoy/keygate_edge_token.yaml)",
+            );
+        }
+        // None at this moment is nothing yet: a connection ends, and another one is made.
+        Some(_)
+            if stat("upstream_cx_active") == Some(0)
+                && stat("upstream_cx_connect_fail") > Some(0) =>
+        {
+            failed(
+                "it has no connection to the control plane: keys that it does not know get 503"
+                    .to_owned(),
+                "see whether KEYGATE_EDGE_LISTEN is reachable from Envoy, and whether both ends speak TLS \
+             or both do not (docs/tls.md)",
             );
         }
         Some(_) => {}
@@ -201,11 +207,15 @@ mod tests {
             ("cluster.keygate_control_plane.upstream_rq_2xx", None),
             ("cluster.keygate_control_plane.upstream_rq_401", Some(4)),
         ];
+        let unreachable = [
+            ("cluster.keygate_control_plane.upstream_cx_active", Some(0)),
+            ("cluster.keygate_control_plane.upstream_cx_connect_fail", Some(3)),
+        ];
         for (changes, words) in [
             (&none_of_filter[..], "no Keygate filter"),
             (&[("cluster.keygate_control_plane.membership_healthy", None)], "has no cluster"),
             (&[("cluster.keygate_control_plane.membership_healthy", Some(0))], "no address"),
-            (&[("cluster.keygate_control_plane.upstream_cx_active", Some(0))], "no connection"),
+            (&unreachable, "no connection"),
             (&refused, "refuses the filter's credential"),
         ] {
             let (status, what) = told(changes);
