@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use serde_json::Value;
-use tests::{Gate, binaries, eventually};
+use tests::{Gate, binaries, eventually, fresh_address, unknown_key};
 
 /// What doctor finds about Envoy, with the gate's own settings.
 fn envoy_findings(gate: &Gate) -> Vec<(String, String)> {
@@ -62,6 +62,8 @@ fn an_envoy_that_the_control_plane_does_not_let_in_is_a_failure() {
             Ok(())
         })
         .start();
+    // Something that the filter has to ask about.
+    gate.get("/").key(unknown_key()).client(fresh_address()).send();
     eventually("that it is refused is found", || {
         let found = envoy_findings(&gate);
         let refused =
