@@ -61,10 +61,19 @@ event_kinds! {
     KeyRotated = "KEY_ROTATED",
     /// An administrator ended a key.
     KeyRevoked = "KEY_REVOKED",
-    /// An admin call was refused.
+    /// An admin call was refused for its credential, scope, address or limit, or to keep the last
+    /// admin key.
     AdminDenied = "ADMIN_DENIED",
+    /// An admin call was answered that changed nothing: a read, a dry run, a repetition.
+    AdminRead = "ADMIN_READ",
+    /// A call of an administrator was refused for what it asked.
+    AdminRefused = "ADMIN_REFUSED",
+    /// An admin call came to nothing, through no fault of its caller's, or was left unanswered.
+    AdminFailed = "ADMIN_FAILED",
     /// The deployment's secret key is another one now.
     SecretKeyRotated = "SECRET_KEY_ROTATED",
+    /// A second factor was drawn for an admin key; it waits for its first code.
+    TotpIssued = "TOTP_ISSUED",
     /// An admin key has a second factor from now on.
     TotpEnrolled = "TOTP_ENROLLED",
     /// An admin key has no second factor any more.

@@ -9,12 +9,14 @@
 //! | `POST` [`VERIFY_PATH`] | [`VerifyRequest`] | 200 [`VerifyAnswer`], 503 when it cannot be told |
 //! | `GET` [`CHANGES_PATH`] | query of [`ChangesQuery`] | 200 [`ChangesAnswer`], after a wait when there is no news |
 //! | `POST` [`EVENTS_PATH`] | [`EventBatch`] | 200 [`EventAck`] |
+//! | `POST` [`LEASES_PATH`] | [`leases::LeaseCall`] | 200 [`leases::LeaseAnswer`] |
 //!
 //! Readers ignore fields they do not know, so a newer side may add fields within a version.
 
 mod changes;
 mod deployment;
 mod events;
+pub mod leases;
 mod record;
 mod usage;
 mod verify;
@@ -39,3 +41,5 @@ pub const VERIFY_PATH: &str = "/edge/v1/verify";
 pub const CHANGES_PATH: &str = "/edge/v1/changes";
 /// Where a filter delivers audit events and usage.
 pub const EVENTS_PATH: &str = "/edge/v1/events";
+/// Where an Envoy gets its part of limits that a fleet shares.
+pub const LEASES_PATH: &str = "/edge/v1/leases";

@@ -111,9 +111,10 @@ pub enum Algorithm {
     /// Unix epoch.
     #[default]
     FixedWindow,
-    /// The previous window's count fades out as the current one goes on.
+    /// So many requests in any window, wherever it begins. What came is forgotten up to a 32nd of
+    /// the window late.
     SlidingWindow,
-    /// A bucket that refills steadily (GCRA).
+    /// A bucket that holds so many and gets as many in each window's time, steadily (GCRA).
     TokenBucket,
 }
 
@@ -126,7 +127,7 @@ pub enum Reach {
     /// All workers of one Envoy.
     #[default]
     Envoy,
-    /// All Envoys of the fleet.
+    /// All Envoys whose control planes share a Redis, or that share a control plane.
     Fleet,
 }
 

@@ -152,9 +152,10 @@ impl Filter {
             client: client.and_then(ClientAddress::parse),
         };
         let mut decision = root.gate.on_request(&request, now, &mut root.slots);
-        if !matches!(decision, Decision::Pass(_)) || root.gate.has_log() {
-            // A question that cannot even be sent is answered at once. If it is another's, that one
-            // was about a known key, and nobody waits for it.
+        if !matches!(decision, Decision::Pass(_)) || root.gate.has_log() || root.gate.has_question()
+        {
+            // A question that cannot even be sent is answered at once. If it is another's, nobody waits
+            // for it: what others wait for was sent as they came, or as the last answer did.
             let origin = Origin::of(request.stream, list);
             let at_once = root.flush(now, Some(&origin));
             if let Some((_, decided)) = at_once.iter().find(|(stream, _)| *stream == request.stream)

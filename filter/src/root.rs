@@ -13,6 +13,11 @@ use crate::origin::{Origin, REQUEST_ID, TRACE_PARENT, append_id, request_id};
 use crate::pairs::{PairsWriter, pairs};
 use crate::slots::EnvoySlots;
 
+/// What the control plane is called in calls to it. Not by the cluster: that may have a name which no
+/// host can have (`outbound|8081||keygate.keygate.svc.cluster.local` in Istio), and such a call is
+/// refused as malformed before anybody looks at it.
+const AUTHORITY: &[u8] = b"keygate";
+
 /// What came of waiting requests.
 pub(crate) type Decisions = Vec<(StreamId, Decision)>;
 
@@ -71,10 +76,16 @@ impl Root {
 
     /// Sends what the gate has to say and writes its log lines. Calls that cannot even begin are
     /// answered at once: what comes of that is returned, and is to be carried out after this.
-    /// `origin` is the request that the gate has just decided on.
+    /// `origin` is the request that the gate has just decided on: it makes only the calls that
+    /// requests wait for, and the rest is left to the next tick.
     pub(crate) fn flush(&mut self, now: Now, origin: Option<&Origin<'_>>) -> Decisions {
         let mut decisions = Vec::new();
-        while let Some(message) = self.gate.next_message(now) {
+        loop {
+            let message = match origin {
+                Some(_) => self.gate.next_question(),
+                None => self.gate.next_message(now, &mut self.slots),
+            };
+            let Some(message) = message else { break };
             let origin = origin.filter(|it| Some(it.stream) == message.on_behalf_of);
             if let Some(token) = self.send(&message, origin) {
                 self.calls.push((token, message.call));
@@ -154,7 +165,7 @@ impl Root {
         let mut headers = PairsWriter::new();
         headers.add(b":method", message.method.as_bytes());
         headers.add(b":path", message.path.as_bytes());
-        headers.add(b":authority", cluster.as_bytes());
+        headers.add(b":authority", AUTHORITY);
         if !message.body.is_empty() {
             headers.add(b"content-type", b"application/json");
         }

@@ -1,6 +1,6 @@
 //! Envoy's shared data as the store that all workers share.
 
-use gate::{MAX_SLOT_BYTES, SharedSlots, SlotName, Version};
+use gate::{SharedSlots, SlotName, Version};
 
 use crate::buffer::HostBuffer;
 use crate::host;
@@ -11,7 +11,7 @@ use crate::host;
 const ABSENT: u32 = u32::MAX;
 
 /// Under which all VMs of this Envoy find the seed of their common hash.
-const SEED_KEY: &[u8] = b"kg1.seed";
+const SEED_KEY: &[u8] = b"kg2.seed";
 
 /// Envoy's shared data.
 #[derive(Default)]
@@ -20,11 +20,7 @@ pub(crate) struct EnvoySlots {
 }
 
 impl SharedSlots for EnvoySlots {
-    fn load(
-        &mut self,
-        slot: &SlotName,
-        into: &mut [u8; MAX_SLOT_BYTES],
-    ) -> Option<(usize, Version)> {
+    fn load(&mut self, slot: &SlotName, into: &mut [u8]) -> Option<(usize, Version)> {
         let (value, cas) = host::shared(&mut self.buffer, slot.as_bytes())?;
         let len = match into.get_mut(..value.len()) {
             Some(place) => {

@@ -13,6 +13,11 @@ const MAX_WAITING: usize = 8192;
 /// What tells nothing of a key may take this much of the room: a flood of it must not push out
 /// what is known of revoked keys and denied addresses.
 const MAX_WAITING_ANONYMOUS: usize = MAX_WAITING / 4 * 3;
+/// In the strict mode nobody is let in any more at `MAX_WAITING`; what is still to be told then, of
+/// requests that were let in before and had to wait, or that several layers find against in shadow
+/// mode, finds room up to here: no more requests wait for answers than `MAX_WAITING`, and no
+/// more for limits.
+const MAX_WAITING_STRICT: usize = 4 * MAX_WAITING;
 /// How many go in one batch.
 const BATCH: usize = 256;
 /// How long the first event of a batch waits for company, in milliseconds.
@@ -86,9 +91,12 @@ impl AuditTrail {
         now: Now,
     ) -> bool {
         let event = self.write_down(kind, about, details, shadow, now);
-        // In the strict mode every event counts as much as any other: none may be lost.
-        let anonymous = about.key_id.is_none() && self.on_full == OnBacklogFull::Drop;
-        let room = if anonymous { MAX_WAITING_ANONYMOUS } else { MAX_WAITING };
+        let room = match (self.on_full, about.key_id) {
+            // Every event counts as much as any other: none may be lost.
+            (OnBacklogFull::Deny, _) => MAX_WAITING_STRICT,
+            (OnBacklogFull::Drop, Some(_)) => MAX_WAITING,
+            (OnBacklogFull::Drop, None) => MAX_WAITING_ANONYMOUS,
+        };
         if self.waiting.len() >= room {
             self.dropped += 1;
             return false;

@@ -1,6 +1,6 @@
 //! The keys that this worker knows.
 
-use edge_protocol::{Algorithm, KeyEnvironment, KeyLimit, KeyRecord, Position, Reach, Scope};
+use edge_protocol::{KeyEnvironment, KeyLimit, KeyRecord, Position, Scope};
 use hashbrown::HashTable;
 use ipnet::IpNet;
 use key_policy::KeyId;
@@ -77,18 +77,16 @@ impl Record {
     }
 }
 
-/// Whether a key's limit is one that this version can count; another must not go uncounted.
+/// Whether a key's limit is one that can be counted; another must not go uncounted.
 fn is_understood(limit: &KeyLimit) -> bool {
-    limit.algorithm == Algorithm::FixedWindow
-        && limit.reach == Reach::Envoy
-        && (1..=MAX_REQUESTS).contains(&limit.requests)
+    (1..=MAX_REQUESTS).contains(&limit.requests)
         && (1..=MAX_WINDOW_SECONDS).contains(&limit.window_seconds)
 }
 
 /// A key that this worker knows.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    hash: KeyHash,
+    pub(crate) hash: KeyHash,
     pub(crate) fingerprint: KeyFingerprint,
     pub(crate) record: Record,
     /// When the control plane said so.

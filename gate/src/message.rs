@@ -1,9 +1,11 @@
 //! What the gate wants asked of the control plane, and what it gets back.
 
 use edge_protocol::{
-    CHANGES_PATH, ChangesQuery, EVENTS_PATH, EventBatch, VERIFY_PATH, VerifyRequest,
+    CHANGES_PATH, ChangesQuery, EVENTS_PATH, EventBatch, LEASES_PATH, VERIFY_PATH, VerifyRequest,
+    leases::LeaseCall,
 };
 
+use crate::fleet::LeaseCallId;
 use crate::flights::FlightId;
 use crate::request::StreamId;
 
@@ -16,6 +18,8 @@ pub enum Call {
     Changes,
     /// Audit events and usage.
     Events,
+    /// Limits that the fleet shares.
+    Leases(LeaseCallId),
 }
 
 /// A call to the control plane, to be made by whoever runs the gate.
@@ -92,6 +96,17 @@ impl Message {
             method: "GET",
             path,
             body: Vec::new(),
+            timeout_ms,
+            on_behalf_of: None,
+        }
+    }
+
+    pub(crate) fn leases(id: LeaseCallId, call: &LeaseCall, timeout_ms: u32) -> Self {
+        Self {
+            call: Call::Leases(id),
+            method: "POST",
+            path: LEASES_PATH.to_owned(),
+            body: serde_json::to_vec(call).unwrap_or_default(),
             timeout_ms,
             on_behalf_of: None,
         }

@@ -87,7 +87,13 @@ fn hex_digit(digit: u8) -> Option<u8> {
 /// Refuses what a proxy that normalises paths leaves none of: escaped slashes, back-slashes, dot
 /// segments (also escaped), empty segments (also with a parameter). A rule for `/admin` must not
 /// be got round by `/x/../admin`, `//admin`, `/;/admin` or `/x%2f..%2fadmin`.
+///
+/// So is a path without its first slash, but for none at all (CONNECT) and `*` (OPTIONS): some
+/// upstreams would add one, and a rule for `/admin` must not be got round by `admin` either.
 fn refuse_ambiguous(path: &[u8]) -> Result<(), AmbiguousPath> {
+    if !(path.starts_with(b"/") || matches!(path, b"" | b"*")) {
+        return Err(AmbiguousPath);
+    }
     // One pass finds whether there is anything to look at: nearly always there is not.
     let mut last = 0;
     let mut suspicious = false;
@@ -218,6 +224,10 @@ mod tests {
             "/;/a",
             "/a/;x=1/b",
             "/a/%2e%2e%3bx/b",
+            "admin",
+            "a/../b",
+            "%2fadmin",
+            "*/admin",
         ] {
             assert_eq!(Plan::of(&config, b"GET", path.as_bytes()), Err(AmbiguousPath), "{path}");
         }

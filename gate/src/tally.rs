@@ -62,6 +62,12 @@ counters! {
     UsageDropped = "keygate.usage.dropped",
     /// Limits whose count could not be had.
     LimitUnknown = "keygate.limits.unknown",
+    /// Requests that waited for more of a limit that the fleet shares.
+    LimitWait = "keygate.limits.waited",
+    /// Counts against this Envoy's safe share of such a limit, the control plane being away.
+    SafeShare = "keygate.limits.safe_share",
+    /// Calls to the control plane about such limits.
+    LeaseCall = "keygate.calls.leases",
 }
 
 /// Counts since they were last taken.

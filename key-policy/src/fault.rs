@@ -24,6 +24,18 @@ pub enum FormatFault {
 }
 
 impl FormatFault {
+    /// All there are.
+    pub const ALL: [Self; 8] = [
+        Self::NotPrintable,
+        Self::Comma,
+        Self::TooLong,
+        Self::TooShort,
+        Self::TooFewKinds,
+        Self::TooLittleEntropy,
+        Self::Malformed,
+        Self::Checksum,
+    ];
+
     /// A stable name for logs, metrics and answers.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -75,6 +87,10 @@ pub enum Weakness {
 }
 
 impl Weakness {
+    /// All there are.
+    pub const ALL: [Self; 4] =
+        [Self::Sequence, Self::Repeat, Self::OnlyFragments, Self::TooLittleLeft];
+
     /// A stable name for logs, metrics and answers.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -19,6 +19,11 @@ pub(crate) const MAX_REQUESTS: u32 = 1_000_000_000;
 const MAX_LIMITS: usize = 64;
 /// `shadow`'s name for the limits that keys bring along.
 pub(crate) const KEY_LIMIT: &str = "key";
+/// What is counted beside the limits of the configuration goes by names that none of those can have:
+/// the limits that keys bring along, failed attempts, and which keys are real.
+pub(crate) const OWN_LIMIT: &str = "!key";
+pub(crate) const FAILED_ATTEMPTS: &str = "!failed-attempts";
+pub(crate) const REAL_KEY: &str = "!real-key";
 
 /// How the gate tells the upstream whose request it is: key, scope, owner.
 pub const IDENTITY_HEADERS: [&str; 3] = ["x-keygate-key-id", "x-keygate-scope", "x-keygate-owner"];
@@ -38,7 +43,7 @@ pub struct Config {
     pub client_address: ClientAddressSource,
     pub(crate) policy: Policy,
     pub(crate) unauthorized: bool,
-    pub(crate) failed_attempts: Window,
+    pub(crate) failed_attempts: Quota,
     pub(crate) public: Vec<RouteMatch>,
     pub(crate) scopes: Vec<ScopeRule>,
     pub(crate) limits: Vec<LimitRule>,
@@ -70,7 +75,9 @@ pub enum ClientAddressSource {
 
 /// So many in so long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
+pub struct Quota {
+    /// How they are counted.
+    pub algorithm: Algorithm,
     /// How many, at least 1.
     pub requests: u32,
     /// How long, in seconds, at least 1.
@@ -97,7 +104,8 @@ pub struct LimitRule {
     pub(crate) name: String,
     pub(crate) per: Per,
     pub(crate) route: RouteMatch,
-    pub(crate) window: Window,
+    pub(crate) quota: Quota,
+    pub(crate) reach: Reach,
     pub(crate) on_outage: OnOutage,
     pub(crate) shadow: bool,
 }
@@ -169,7 +177,12 @@ impl Config {
             return Err(ConfigFault::new("client_address.header", problem));
         }
         let failed = document.failed_attempts;
-        let failed_attempts = window("failed_attempts", failed.requests, failed.window_seconds)?;
+        let failed_attempts = quota(
+            "failed_attempts",
+            Algorithm::FixedWindow,
+            failed.requests,
+            failed.window_seconds,
+        )?;
         let public = document
             .public
             .into_iter()
@@ -263,10 +276,15 @@ fn in_range(field: &str, value: u32, min: u32, max: u32) -> Result<(), ConfigFau
     Err(ConfigFault::new(field, format!("expected {min} to {max}, got {value}")))
 }
 
-fn window(field: &str, requests: u32, seconds: u32) -> Result<Window, ConfigFault> {
+fn quota(
+    field: &str,
+    algorithm: Algorithm,
+    requests: u32,
+    seconds: u32,
+) -> Result<Quota, ConfigFault> {
     in_range(&format!("{field}.requests"), requests, 1, MAX_REQUESTS)?;
     in_range(&format!("{field}.window_seconds"), seconds, 1, MAX_WINDOW_SECONDS)?;
-    Ok(Window { requests, seconds })
+    Ok(Quota { algorithm, requests, seconds })
 }
 
 /// A field name of RFC 9110, section 5.1, in lower case. The headers in which the gate introduces
@@ -329,18 +347,11 @@ fn limits(limits: Vec<Limit>) -> Result<Vec<LimitRule>, ConfigFault> {
             let problem = format!("`{name}` is the name of another limit; choose another");
             return Err(ConfigFault::new(format!("{field}.name"), problem));
         }
-        if limit.algorithm != Algorithm::FixedWindow {
-            let problem = "this version counts by `fixed_window` only";
-            return Err(ConfigFault::new(format!("{field}.algorithm"), problem));
-        }
-        if limit.reach != Reach::Envoy {
-            let problem = "this version counts within one Envoy only: expected `envoy`";
-            return Err(ConfigFault::new(format!("{field}.reach"), problem));
-        }
         rules.push(LimitRule {
             per: limit.per,
             route: route(&field, limit.methods, limit.path_prefix)?,
-            window: window(&field, limit.requests, limit.window_seconds)?,
+            quota: quota(&field, limit.algorithm, limit.requests, limit.window_seconds)?,
+            reach: limit.reach,
             on_outage: limit.on_outage,
             shadow: false,
             name,

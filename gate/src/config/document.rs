@@ -218,18 +218,19 @@ pub struct Limit {
     /// It counts paths that begin with these whole segments.
     #[serde(default = "root")]
     pub path_prefix: String,
-    /// How it counts. This version knows `fixed_window`.
+    /// How it counts.
     #[serde(default)]
     pub algorithm: Algorithm,
     /// Requests in a window, 1 to 1000000000.
     pub requests: u32,
-    /// The window's length in seconds, 1 to 2678400 (31 days). Windows start at multiples of it
-    /// since the Unix epoch.
+    /// The window's length in seconds, 1 to 2678400 (31 days). Fixed windows start at multiples of
+    /// it since the Unix epoch.
     pub window_seconds: u32,
-    /// Over what it counts. This version knows `envoy`.
+    /// Over what it counts.
     #[serde(default)]
     pub reach: Reach,
-    /// What it answers when its counts cannot be had.
+    /// What it answers when its counts cannot be had, or when nothing is heard of the control plane
+    /// and this Envoy's part of a fleet's limit is used up.
     #[serde(default)]
     pub on_outage: OnOutage,
 }

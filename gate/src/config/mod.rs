@@ -7,9 +7,11 @@ mod fault;
 
 pub use checked::{
     AuditConfig, CacheConfig, ClientAddressSource, Config, ControlPlaneConfig, IDENTITY_HEADERS,
-    LimitRule, OnBacklogFull, RouteMatch, ScopeRule, SuccessAudit, Window,
+    LimitRule, OnBacklogFull, Quota, RouteMatch, ScopeRule, SuccessAudit,
 };
-pub(crate) use checked::{KEY_LIMIT, MAX_REQUESTS, MAX_WINDOW_SECONDS};
+pub(crate) use checked::{
+    FAILED_ATTEMPTS, KEY_LIMIT, MAX_REQUESTS, MAX_WINDOW_SECONDS, OWN_LIMIT, REAL_KEY,
+};
 pub use document::{Document, Per};
 pub use fault::ConfigFault;
 

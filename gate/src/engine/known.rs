@@ -2,6 +2,7 @@
 
 use edge_protocol::{EventKind, KeyEnvironment, UsageOutcome};
 
+use super::limit::Progress;
 use super::{Decision, Facts, Gate};
 use crate::audit::About;
 use crate::cache::{EntryIndex, KeyHash};
@@ -65,15 +66,30 @@ impl Gate {
         now: Now,
         slots: &mut impl SharedSlots,
     ) -> Decision {
-        let (decision, outcome) =
-            if let Some((refusal, outcome)) = self.refuse_known(entry, facts, now, slots) {
-                (Decision::Refuse(refusal), outcome)
-            } else {
-                match self.limit(Some(entry), facts, now, slots) {
-                    refused @ Decision::Refuse(_) => (refused, UsageOutcome::RateLimited),
-                    passed => (passed, UsageOutcome::Allowed),
-                }
-            };
+        self.decide_from(entry, facts, Progress::start(facts), now, slots)
+    }
+
+    /// As [`Gate::decide`], with some of the limits counted already.
+    pub(super) fn decide_from(
+        &mut self,
+        entry: EntryIndex,
+        facts: Facts,
+        progress: Progress,
+        now: Now,
+        slots: &mut impl SharedSlots,
+    ) -> Decision {
+        let (decision, outcome) = if let Some((refusal, outcome)) =
+            self.refuse_known(entry, facts, progress.resumed, now, slots)
+        {
+            (Decision::Refuse(refusal), outcome)
+        } else {
+            match self.limit_from(Some(entry), facts, progress, now, slots) {
+                // It is not decided yet.
+                Decision::Wait => return Decision::Wait,
+                refused @ Decision::Refuse(_) => (refused, UsageOutcome::RateLimited),
+                passed @ Decision::Pass(_) => (passed, UsageOutcome::Allowed),
+            }
+        };
         if let Some(key_id) = self.known.get(entry).map(|entry| entry.record.key_id)
             && !self.usage.count(key_id, facts.plan.method, outcome, now)
         {
@@ -82,11 +98,13 @@ impl Gate {
         decision
     }
 
-    /// Refuses what the layers find against. In shadow mode they only write it down.
+    /// Refuses what the layers find against. In shadow mode they only write it down, and not
+    /// `again`.
     fn refuse_known(
         &mut self,
         entry: EntryIndex,
         facts: Facts,
+        again: bool,
         now: Now,
         slots: &mut impl SharedSlots,
     ) -> Option<(Refusal, UsageOutcome)> {
@@ -99,6 +117,9 @@ impl Gate {
             client: facts.client,
         };
         for Finding { layer, kind, problem, details, outcome } in found {
+            if again && self.config.shadow.contains(layer) {
+                continue;
+            }
             if self.finds_against(layer, kind, about, details, now) {
                 let refusal = match problem {
                     Problem::Invalid => self.failed_credential(about, facts, now, slots),

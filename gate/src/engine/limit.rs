@@ -1,11 +1,12 @@
 //! Rate limits: the last word on a request that may pass.
 
-use edge_protocol::{EventKind, OnOutage};
+use edge_protocol::{EventKind, OnOutage, Reach};
 
+use super::shared_limit::{SharedLimit, Waiting, name_of};
 use super::{Decision, Facts, Gate, Pass};
 use crate::audit::About;
 use crate::cache::EntryIndex;
-use crate::config::{KEY_LIMIT, Per, SuccessAudit, Window};
+use crate::config::{Per, Quota, SuccessAudit};
 use crate::limits::{LimitReport, Outcome, SharedSlots, Subject, Verdict};
 use crate::problem::{Problem, Refusal};
 use crate::request::Now;
@@ -16,9 +17,32 @@ use crate::tally::Counter;
 struct Applied {
     /// Its place in the configuration; none: the key's own.
     rule: Option<u8>,
-    window: Window,
+    quota: Quota,
+    reach: Reach,
     on_outage: OnOutage,
     shadow: bool,
+}
+
+/// How far a request has got with its limits. While it waits for one that the fleet shares, the ones
+/// before it have counted it already.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    /// One bit for each limit of the configuration that is still to count it.
+    pending: u64,
+    /// How the limit nearest to its end stands so far.
+    report: Option<LimitReport>,
+    /// How often it has waited.
+    pub(super) waits: u8,
+    /// Whether what it waited for could not be had.
+    pub(super) failed: bool,
+    /// Whether it has waited at all: what shadow mode finds was written down before.
+    pub(super) resumed: bool,
+}
+
+impl Progress {
+    pub(super) fn start(facts: Facts) -> Self {
+        Self { pending: facts.plan.limits, report: None, waits: 0, failed: false, resumed: false }
+    }
 }
 
 impl Facts {
@@ -39,44 +63,119 @@ impl Gate {
         now: Now,
         slots: &mut impl SharedSlots,
     ) -> Decision {
-        let mut report: Option<LimitReport> = None;
+        self.limit_from(entry, facts, Progress::start(facts), now, slots)
+    }
+
+    /// A request that has waited for a limit goes on from there. Its key may have been revoked in
+    /// the meantime.
+    pub(super) fn go_on(
+        &mut self,
+        waiting: Waiting,
+        now: Now,
+        slots: &mut impl SharedSlots,
+    ) -> Decision {
+        let Waiting { key, facts, progress, .. } = waiting;
+        match key.map(|key| self.known.find(key)) {
+            None => self.limit_from(None, facts, progress, now, slots),
+            Some(Some(entry)) if self.may_serve(entry, now) => {
+                self.decide_from(entry, facts, progress, now, slots)
+            }
+            // It is no longer known what the key may do.
+            Some(_) => Decision::Refuse(self.unavailable()),
+        }
+    }
+
+    /// As [`Gate::limit`], with some of the limits counted already.
+    pub(super) fn limit_from(
+        &mut self,
+        entry: Option<EntryIndex>,
+        facts: Facts,
+        mut progress: Progress,
+        now: Now,
+        slots: &mut impl SharedSlots,
+    ) -> Decision {
         let key = entry.and_then(|entry| self.known.get(entry)).map(|e| e.record.key_id.as_u64());
-        let mut pending = facts.plan.limits;
-        while pending != 0 {
-            let bit = pending.trailing_zeros();
-            pending &= pending - 1;
+        while progress.pending != 0 {
+            let bit = progress.pending.trailing_zeros();
             let Ok(place) = u8::try_from(bit) else { break };
             let Some(rule) = self.config.limits.get(usize::from(place)) else {
                 break;
             };
             let subject = match (rule.per, key) {
-                (Per::Address, _) => Subject::Address(facts.subject()),
-                (Per::Key, Some(key)) => Subject::Key(key),
-                (Per::AddressAndKey, Some(key)) => Subject::KeyAtAddress(key, facts.subject()),
-                (Per::Key | Per::AddressAndKey, None) => continue,
+                (Per::Address, _) => Some(Subject::Address(facts.subject())),
+                (Per::Key, Some(key)) => Some(Subject::Key(key)),
+                (Per::AddressAndKey, Some(key)) => {
+                    Some(Subject::KeyAtAddress(key, facts.subject()))
+                }
+                (Per::Key | Per::AddressAndKey, None) => None,
             };
             let applied = Applied {
                 rule: Some(place),
-                window: rule.window,
+                quota: rule.quota,
+                reach: rule.reach,
                 on_outage: rule.on_outage,
                 shadow: rule.shadow,
             };
-            let outcome = self.counters.take(slots, &rule.name, rule.window, subject, now);
-            if let Some(refusal) = self.judge(applied, outcome, entry, facts, now, &mut report) {
-                return Decision::Refuse(refusal);
+            if let Some(subject) = subject
+                && let Some(end) =
+                    self.count(applied, subject, entry, facts, &mut progress, now, slots)
+            {
+                return end;
             }
+            progress.pending &= progress.pending - 1;
         }
         let own = entry.and_then(|entry| self.known.get(entry)).and_then(|e| e.record.limit);
         if let (Some(own), Some(key)) = (own, key) {
-            let window = Window { requests: own.requests, seconds: own.window_seconds };
-            let shadow = self.config.key_limits_shadowed;
-            let applied = Applied { rule: None, window, on_outage: own.on_outage, shadow };
-            let outcome = self.counters.take(slots, KEY_LIMIT, window, Subject::Key(key), now);
-            if let Some(refusal) = self.judge(applied, outcome, entry, facts, now, &mut report) {
-                return Decision::Refuse(refusal);
+            let applied = Applied {
+                rule: None,
+                quota: Quota {
+                    algorithm: own.algorithm,
+                    requests: own.requests,
+                    seconds: own.window_seconds,
+                },
+                reach: own.reach,
+                on_outage: own.on_outage,
+                shadow: self.config.key_limits_shadowed,
+            };
+            let subject = Subject::Key(key);
+            if let Some(end) = self.count(applied, subject, entry, facts, &mut progress, now, slots)
+            {
+                return end;
             }
         }
-        self.pass(entry, report, facts, now)
+        self.pass(entry, progress.report, facts, now)
+    }
+
+    /// Counts the request against one limit; what comes of it, when that is the end of it for now.
+    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own")]
+    fn count(
+        &mut self,
+        applied: Applied,
+        subject: Subject,
+        entry: Option<EntryIndex>,
+        facts: Facts,
+        progress: &mut Progress,
+        now: Now,
+        slots: &mut impl SharedSlots,
+    ) -> Option<Decision> {
+        let Applied { rule, quota, .. } = applied;
+        let outcome = match applied.reach {
+            Reach::Envoy => {
+                let name = name_of(&self.config, rule);
+                self.counters.take(slots, name, quota, subject, now)
+            }
+            Reach::Fleet => {
+                let key = entry.and_then(|entry| self.known.get(entry)).map(|e| e.hash);
+                let waiting = Waiting { stream: facts.stream, key, facts, progress: *progress };
+                let limit = SharedLimit { rule, quota, subject };
+                match self.take_shared(limit, waiting, now, slots) {
+                    Some(outcome) => outcome,
+                    None => return Some(Decision::Wait),
+                }
+            }
+        };
+        (progress.failed, progress.waits) = (false, 0);
+        self.judge(applied, outcome, entry, facts, now, &mut progress.report).map(Decision::Refuse)
     }
 
     /// What one limit's verdict means for the request.
@@ -91,8 +190,8 @@ impl Gate {
     ) -> Option<Refusal> {
         let report = LimitReport {
             rule: applied.rule,
-            limit: applied.window.requests,
-            window_seconds: applied.window.seconds,
+            limit: applied.quota.requests,
+            window_seconds: applied.quota.seconds,
             remaining: outcome.remaining,
             ends: outcome.ends,
         };

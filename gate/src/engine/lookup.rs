@@ -6,7 +6,7 @@ use super::credential::fingerprint;
 use super::{Decision, Facts, Gate};
 use crate::audit::About;
 use crate::cache::{EntryIndex, KeyFingerprint, KeyHash, Record};
-use crate::config::SuccessAudit;
+use crate::config::{FAILED_ATTEMPTS, SuccessAudit};
 use crate::flights::{Crowded, Flight, FlightId, Waiter};
 use crate::layer::Layer;
 use crate::limits::{SharedSlots, Subject, Verdict as LimitVerdict};
@@ -19,8 +19,6 @@ use crate::tally::Counter;
 const MAX_TIMES_ASKED: u8 = 3;
 /// How long the control plane is left alone after it could not be reached, in milliseconds.
 const REST_MS: u64 = 500;
-/// The name of the failed attempts in the hash of their counts.
-const FAILED_ATTEMPTS: &str = "failed-attempts";
 
 impl Gate {
     /// A key that this worker does not know, of a length that keys can have.
@@ -137,11 +135,13 @@ impl Gate {
             return Vec::new();
         };
         let Some(VerifyAnswer { as_of, verdict }) = answer.ok() else {
+            // Whatever the reason, the next one with a known key need not wait for the same: it is
+            // served from what is remembered, and asked about meanwhile.
+            self.reachable = false;
             // An answer of its own that it cannot tell (too much to hash, say) is about this key
-            // alone.
+            // alone: the next unknown one is asked about all the same.
             if !answer.stamped {
                 self.rest_until_ms = now.unix_ms() + REST_MS;
-                self.reachable = false;
             }
             return self.nobody_knows(&flight, now, slots);
         };
@@ -241,7 +241,8 @@ impl Gate {
     ) -> Vec<(StreamId, Decision)> {
         let mut decisions = Vec::with_capacity(flight.waiters.len());
         for waiter in &flight.waiters {
-            let facts = Facts { plan: waiter.plan, client: waiter.client };
+            let Waiter { stream, plan, client } = *waiter;
+            let facts = Facts { stream, plan, client };
             self.audit.concerns(Some(waiter.stream));
             decisions.push((waiter.stream, decide(self, facts)));
         }

@@ -7,13 +7,15 @@
 //! | `known` | layers 6 to 8, on what is known of the key |
 //! | `lookup` | layer 5: asking the control plane, and what its answers mean |
 //! | `limit` | rate limits |
+//! | `shared_limit` | those that a fleet shares |
 
 mod credential;
 mod known;
 mod limit;
 mod lookup;
+mod shared_limit;
 
-use edge_protocol::EventKind;
+use edge_protocol::{EventKind, Reach};
 use siphasher::sip128::SipHasher24;
 use std::collections::VecDeque;
 
@@ -23,6 +25,7 @@ use crate::cache::{EntryIndex, Identity, KeyCache, KeyHash};
 use crate::config::{Config, KEY_LIMIT};
 use crate::delivery::Delivery;
 use crate::feed::Feed;
+use crate::fleet::{Asks, Fleet};
 use crate::flights::Flights;
 use crate::layer::Layer;
 use crate::limits::{Counters, LimitReport, RateLimitHeaders, SharedSlots};
@@ -34,8 +37,13 @@ use crate::tally::{Counter, Tally};
 use crate::unknown::UnknownKeys;
 use crate::usage::Usage;
 
+use self::shared_limit::Waiting;
+
 /// How long events and usage may take to be stored, in milliseconds.
 const EVENTS_TIMEOUT_MS: u32 = 5_000;
+
+/// What the name of an Envoy is the hash of.
+const ENVOY: &[u8] = b"the name of this Envoy";
 
 /// A clock that goes back by less than this, in milliseconds, is only unsteady.
 const SET_BACK_MS: u64 = 100;
@@ -79,6 +87,14 @@ pub struct Gate {
     known: KeyCache,
     unknown: UnknownKeys,
     flights: Flights,
+    fleet: Fleet,
+    asks: Asks<Waiting>,
+    /// The name of this Envoy in its fleet.
+    envoy: String,
+    /// Whether there are limits that the fleet shares.
+    shares_limits: bool,
+    /// Until when the control plane is not asked for more of them after an ask has failed.
+    asks_rest_until_ms: u64,
     feed: Feed,
     audit: AuditTrail,
     usage: Usage,
@@ -98,6 +114,7 @@ pub struct Gate {
 /// The facts of a request that is being decided, small enough to be kept while it waits.
 #[derive(Clone, Copy, Debug)]
 struct Facts {
+    stream: StreamId,
     plan: Plan,
     client: Option<ClientAddress>,
 }
@@ -106,9 +123,16 @@ impl Gate {
     /// A gate that knows no key yet.
     #[must_use]
     pub fn new(config: Config, seeds: Seeds) -> Self {
+        let counters = Counters::new(seeds.shared);
+        let [a, b, c, d, ..] = seeds.source;
         Self {
             hasher: SipHasher24::new_with_key(&seeds.cache),
-            counters: Counters::new(seeds.shared),
+            fleet: Fleet::new(counters.hash(config.control_plane.cluster.as_bytes())),
+            asks: Asks::new(u32::from_le_bytes([a, b, c, d])),
+            envoy: format!("{:016x}", counters.hash(ENVOY)),
+            shares_limits: config.limits.iter().any(|limit| limit.reach == Reach::Fleet),
+            asks_rest_until_ms: 0,
+            counters,
             known: KeyCache::new(config.cache.keys),
             unknown: UnknownKeys::new(),
             flights: Flights::new(),
@@ -146,7 +170,7 @@ impl Gate {
             self.record(EventKind::SecurityViolation, about, "reason=ambiguous_path", false, now);
             return Decision::Refuse(self.refusal(Problem::AmbiguousPath));
         };
-        let facts = Facts { plan, client };
+        let facts = Facts { stream: request.stream, plan, client };
         if plan.public {
             return self.limit(None, facts, now, slots);
         }
@@ -182,8 +206,9 @@ impl Gate {
         if answer.status != 200 {
             self.tally.count(Counter::CallFailed);
         }
-        match call {
+        let mut decided = match call {
             Call::Verify(flight) => self.on_verified(flight, answer, now, slots),
+            Call::Leases(call) => self.on_leases(call, answer, now, slots),
             Call::Events => {
                 self.delivery.on_answer(answer, &mut self.audit, &mut self.usage, now);
                 Vec::new()
@@ -195,18 +220,37 @@ impl Gate {
                 }
                 Vec::new()
             }
-        }
+        };
+        // Who waits for something else now is not decided on.
+        decided.retain(|(_, decision)| *decision != Decision::Wait);
+        decided
+    }
+
+    /// The next call that a request waits for: what is to be made at once, on a request's own time.
+    pub fn next_question(&mut self) -> Option<Message> {
+        self.outbox.pop_front().or_else(|| self.lease_call(None))
+    }
+
+    /// Whether there is one.
+    #[must_use]
+    pub fn has_question(&self) -> bool {
+        !self.outbox.is_empty() || self.asks.is_ready()
     }
 
     /// The next call to make to the control plane. To be asked after each call into the gate,
     /// and at least ten times a second, until there is none.
-    pub fn next_message(&mut self, now: Now) -> Option<Message> {
+    pub fn next_message(&mut self, now: Now, slots: &mut impl SharedSlots) -> Option<Message> {
         self.observe(now);
-        if let Some(message) = self.outbox.pop_front() {
+        if let Some(message) = self.next_question() {
             return Some(message);
         }
         if !self.awake {
             return None;
+        }
+        if self.shares_limits
+            && let Some(presence) = self.fleet.due(now, slots)
+        {
+            return self.lease_call(Some(presence));
         }
         if let Some(query) = self.feed.next_poll(now) {
             return Some(Message::changes(&query, Feed::TIMEOUT_MS));
@@ -285,6 +329,7 @@ impl Gate {
             self.usage.set_back(back_ms);
             self.delivery.set_back(back_ms);
             self.rest_until_ms = self.rest_until_ms.saturating_sub(back_ms);
+            self.asks_rest_until_ms = self.asks_rest_until_ms.saturating_sub(back_ms);
         }
     }
 

@@ -1,51 +1,39 @@
 //! Counting a request against a limit.
 
+use edge_protocol::Algorithm;
+use edge_protocol::leases::{Grant, Slices};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 use std::ops::ControlFlow;
 
-use super::bucket::{Bucket, Tag};
+use super::algorithm::fixed_window::FixedWindow;
+use super::algorithm::sliding_window::SlidingWindow;
+use super::algorithm::token_bucket::TokenBucket;
+use super::algorithm::{Counting, seconds};
+use super::bucket::Bucket;
+use super::entry::{Entry, Tag};
+use super::lease::Lease;
 use super::slots::{Family, MAX_SLOT_BYTES, SharedSlots, SlotName, Version};
+use super::subject::Subject;
 use crate::Now;
-use crate::config::Window;
+use crate::config::{Quota, REAL_KEY};
+use crate::fleet::Target;
 
 /// How often a worker tries again when others keep changing the same slot. Each lost race means
 /// that another worker's count went through, so this many in a row take as many workers at once.
 const MAX_LOST_RACES: u32 = 128;
 
-/// The name under which real keys are remembered, and for how long.
-const REAL_KEY: &str = "real-key";
-const REMEMBERED: Window = Window { requests: 1, seconds: 86_400 };
+/// For how long real keys are remembered, in seconds.
+const REMEMBERED: u32 = 86_400;
 
-/// The keyed hash by which all workers of an Envoy agree on slots. Its key is random, so nobody
-/// outside can choose addresses that share one.
-#[derive(Clone)]
+/// Counts in the slots that all workers of an Envoy share.
+///
+/// They agree on slots by a keyed hash. Its key is random, so nobody outside can choose addresses
+/// that share one.
 pub(crate) struct Counters {
     seed: SipHasher24,
-}
-
-/// Whom a count is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Subject {
-    /// A client address.
-    Address(u128),
-    /// A key.
-    Key(u64),
-    /// A key at one address.
-    KeyAtAddress(u64, u128),
-    /// The text of a key, by [`Counters::text`].
-    KeyText(u64),
-}
-
-impl Subject {
-    fn family(self) -> Family {
-        match self {
-            // There is no end of these, for the holder of a single key too.
-            Self::Address(_) | Self::KeyAtAddress(..) => Family::Addresses,
-            // Only a key that was verified gets here, and there are just so many.
-            Self::Key(_) | Self::KeyText(_) => Family::Keys,
-        }
-    }
+    /// Where a slot is unpacked from and packed into.
+    bytes: Box<[u8; MAX_SLOT_BYTES]>,
 }
 
 /// What a limit says to a request.
@@ -53,7 +41,7 @@ impl Subject {
 pub(crate) enum Verdict {
     /// There was room.
     Within,
-    /// There is none until the window ends.
+    /// There is none for now.
     Over,
     /// It could not be told.
     Unknown,
@@ -63,89 +51,191 @@ pub(crate) enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
-    /// How many more requests the window has room for.
+    /// How many more requests there is room for at once.
     pub(crate) remaining: u32,
-    /// When the window ends, in seconds since the Unix epoch.
+    /// When all of the limit is there again; when there was no room, when there is some. In
+    /// seconds since the Unix epoch.
     pub(crate) ends: u32,
 }
 
-/// Where one count is kept.
-struct Place {
+impl Outcome {
+    /// It could not be told; to be tried again then.
+    pub(crate) fn unknown(ends: u32) -> Self {
+        Self { verdict: Verdict::Unknown, remaining: 0, ends }
+    }
+}
+
+/// Where an entry is kept: whose it is under which rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
     slot: SlotName,
     tag: Tag,
-    ends: u32,
-    now: u32,
+}
+
+/// What became of spending from a lease, and how it stands now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Spent {
+    /// One was spent.
+    One(Lease, Target),
+    /// None was: nothing is granted that is not spent, or nothing was to be.
+    None(Lease, Target),
+    /// Others were faster, every time.
+    Unknown,
 }
 
 impl Counters {
     pub(crate) fn new(seed: [u8; 16]) -> Self {
-        Self { seed: SipHasher24::new_with_key(&seed) }
+        let seed = SipHasher24::new_with_key(&seed);
+        Self { seed, bytes: Box::new([0; MAX_SLOT_BYTES]) }
     }
 
-    /// Counts one request, if the window has room for it.
+    /// Counts one request, if there is room.
     pub(crate) fn take(
-        &self,
+        &mut self,
         slots: &mut impl SharedSlots,
         rule: &str,
-        window: Window,
+        quota: Quota,
         subject: Subject,
         now: Now,
     ) -> Outcome {
-        let place = self.place(rule, window, subject, now);
-        let outcome = swap(slots, &place, |bucket| {
-            let (used, ends) = bucket.count(place.tag, place.ends, window.seconds);
-            if used >= window.requests {
-                return ControlFlow::Break(Outcome { verdict: Verdict::Over, remaining: 0, ends });
+        match quota.algorithm {
+            Algorithm::FixedWindow => self.count::<FixedWindow>(slots, rule, quota, subject, now),
+            Algorithm::SlidingWindow => {
+                self.count::<SlidingWindow>(slots, rule, quota, subject, now)
             }
-            bucket.set(place.tag, ends, used + 1);
-            let remaining = window.requests - used - 1;
-            ControlFlow::Continue(Outcome { verdict: Verdict::Within, remaining, ends })
-        });
-        outcome.unwrap_or(Outcome { verdict: Verdict::Unknown, remaining: 0, ends: place.ends })
+            Algorithm::TokenBucket => self.count::<TokenBucket>(slots, rule, quota, subject, now),
+        }
     }
 
-    /// How a limit stands, counting nothing.
-    pub(crate) fn look(
-        &self,
+    fn count<E: Counting>(
+        &mut self,
         slots: &mut impl SharedSlots,
         rule: &str,
-        window: Window,
+        quota: Quota,
         subject: Subject,
         now: Now,
     ) -> Outcome {
-        let place = self.place(rule, window, subject, now);
-        let mut bytes = [0; MAX_SLOT_BYTES];
-        let (bucket, _) = load(slots, &place, &mut bytes);
-        let (used, ends) = bucket.count(place.tag, place.ends, window.seconds);
-        let verdict = if used >= window.requests { Verdict::Over } else { Verdict::Within };
-        Outcome { verdict, remaining: window.requests.saturating_sub(used), ends }
+        let place = self.place::<E>(rule, quota.seconds, subject);
+        let outcome = self.swap::<E, _>(slots, place, now, |bucket| {
+            let taken = E::take(bucket, place.tag, quota.requests, quota.seconds, now);
+            match taken.entry {
+                None => ControlFlow::Break(taken.outcome),
+                Some(entry) => {
+                    bucket.set(entry);
+                    ControlFlow::Continue(taken.outcome)
+                }
+            }
+        });
+        outcome.unwrap_or_else(|| Outcome::unknown(seconds(now).saturating_add(1)))
+    }
+
+    /// Whether a window has room, and when it ends, counting nothing.
+    pub(crate) fn look(
+        &mut self,
+        slots: &mut impl SharedSlots,
+        rule: &str,
+        quota: Quota,
+        subject: Subject,
+        now: Now,
+    ) -> Outcome {
+        let place = self.place::<FixedWindow>(rule, quota.seconds, subject);
+        let (bucket, _) = self.load(slots, place, now);
+        FixedWindow::take(&bucket, place.tag, quota.requests, quota.seconds, now).outcome
+    }
+
+    /// Where the lease of a limit is kept.
+    pub(crate) fn lease(&self, rule: &str, quota: Quota, subject: Subject) -> Place {
+        self.place::<Lease>(rule, quota.seconds, subject)
+    }
+
+    /// Spends one of what is granted, if it is to. A lease that is new gets `epoch`.
+    pub(crate) fn spend(
+        &mut self,
+        slots: &mut impl SharedSlots,
+        place: Place,
+        slices: Slices,
+        epoch: u32,
+        spends: bool,
+        now: Now,
+    ) -> Spent {
+        let spent = self.swap::<Lease, _>(slots, place, now, |bucket| {
+            let (mut lease, slice) = Lease::at(bucket, place.tag, slices, now, epoch);
+            let target = Target { place, slices, slice, epoch: lease.epoch };
+            if spends && lease.unspent() > 0 {
+                lease.spend();
+                bucket.set(lease);
+                return ControlFlow::Continue(Spent::One(lease, target));
+            }
+            let none = Spent::None(lease, target);
+            let known = bucket.get(place.tag).is_some_and(|old| old.is_of(slice, lease.epoch));
+            if known {
+                return ControlFlow::Break(none);
+            }
+            // All workers are to know the slice and the epoch before anybody asks.
+            bucket.set(lease);
+            ControlFlow::Continue(none)
+        });
+        spent.unwrap_or(Spent::Unknown)
+    }
+
+    /// Has all workers know what was granted in a slice and epoch.
+    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own")]
+    pub(crate) fn grant(
+        &mut self,
+        slots: &mut impl SharedSlots,
+        place: Place,
+        slices: Slices,
+        slice: u64,
+        epoch: u32,
+        grant: &Grant,
+        now: Now,
+    ) {
+        self.swap::<Lease, _>(slots, place, now, |bucket| {
+            let Some(mut lease) =
+                bucket.get(place.tag).copied().filter(|lease| lease.is_of(slice, epoch))
+            else {
+                return ControlFlow::Break(());
+            };
+            lease.take_in(grant, slice, slices, now);
+            bucket.set(lease);
+            ControlFlow::Continue(())
+        });
     }
 
     /// Has all workers know for a day that this is the text of a real key. It is a help, not a
     /// promise: where there is no room, or too much of a rush, it is forgotten.
-    pub(crate) fn remember_key(&self, slots: &mut impl SharedSlots, key: &[u8], now: Now) {
-        let place = self.place(REAL_KEY, REMEMBERED, self.text(key), now);
-        swap(slots, &place, |bucket| {
-            let ends = place.now.saturating_add(REMEMBERED.seconds);
-            bucket.set(place.tag, ends, 1);
+    pub(crate) fn remember_key(&mut self, slots: &mut impl SharedSlots, key: &[u8], now: Now) {
+        let place = self.place::<FixedWindow>(REAL_KEY, REMEMBERED, self.text(key));
+        self.swap::<FixedWindow, _>(slots, place, now, |bucket| {
+            let ends = seconds(now).saturating_add(REMEMBERED);
+            bucket.set(FixedWindow::until(place.tag, ends, 1));
             ControlFlow::<()>::Continue(())
         });
     }
 
     /// Whether any worker has known this for the text of a real key.
-    pub(crate) fn remembers_key(&self, slots: &mut impl SharedSlots, key: &[u8], now: Now) -> bool {
-        let place = self.place(REAL_KEY, REMEMBERED, self.text(key), now);
-        let mut bytes = [0; MAX_SLOT_BYTES];
-        load(slots, &place, &mut bytes).0.has(place.tag)
+    pub(crate) fn remembers_key(
+        &mut self,
+        slots: &mut impl SharedSlots,
+        key: &[u8],
+        now: Now,
+    ) -> bool {
+        let place = self.place::<FixedWindow>(REAL_KEY, REMEMBERED, self.text(key));
+        self.load::<FixedWindow>(slots, place, now).0.get(place.tag).is_some()
+    }
+
+    /// A hash that all workers of this Envoy share, and nobody else.
+    pub(crate) fn hash(&self, bytes: &[u8]) -> u64 {
+        self.seed.hash(bytes).h1
     }
 
     fn text(&self, key: &[u8]) -> Subject {
-        Subject::KeyText(self.seed.hash(key).h1)
+        Subject::KeyText(self.hash(key))
     }
 
-    fn place(&self, rule: &str, window: Window, subject: Subject, now: Now) -> Place {
+    fn place<E: Entry>(&self, rule: &str, seconds: u32, subject: Subject) -> Place {
         let mut hasher = self.seed;
-        hasher.write_u32(window.seconds);
+        hasher.write_u32(seconds);
         hasher.write(rule.as_bytes());
         let rule_hash = hasher.finish();
         match subject {
@@ -157,47 +247,46 @@ impl Counters {
             }
         }
         let hash = hasher.finish128();
-        let now = u32::try_from(now.unix_seconds()).unwrap_or(u32::MAX);
-        Place {
-            slot: SlotName::new(subject.family(), hash.h1),
-            tag: Tag::new(rule_hash, hash.h2),
-            ends: (now - now % window.seconds).saturating_add(window.seconds),
-            now,
-        }
+        let family = Family { endless: subject.is_endless(), kind: E::KIND };
+        Place { slot: SlotName::new(family, hash.h1), tag: Tag::new(rule_hash, hash.h2) }
     }
-}
 
-/// Has a slot changed by compare-and-swap, or left alone when `change` breaks off. It is tried
-/// again when another worker was faster; `None`: others were, every time.
-fn swap<T>(
-    slots: &mut impl SharedSlots,
-    place: &Place,
-    mut change: impl FnMut(&mut Bucket) -> ControlFlow<T, T>,
-) -> Option<T> {
-    let mut bytes = [0; MAX_SLOT_BYTES];
-    for _ in 0..MAX_LOST_RACES {
-        let (mut bucket, version) = load(slots, place, &mut bytes);
-        let changed = match change(&mut bucket) {
-            ControlFlow::Break(left_alone) => return Some(left_alone),
-            ControlFlow::Continue(changed) => changed,
-        };
-        let len = bucket.write(&mut bytes);
-        if slots.store(&place.slot, bytes.get(..len).unwrap_or_default(), version) {
-            return Some(changed);
+    /// Has a slot changed by compare-and-swap, or left alone when `change` breaks off. It is tried
+    /// again when another worker was faster; `None`: others were, every time.
+    fn swap<E: Entry, T>(
+        &mut self,
+        slots: &mut impl SharedSlots,
+        place: Place,
+        now: Now,
+        mut change: impl FnMut(&mut Bucket<E>) -> ControlFlow<T, T>,
+    ) -> Option<T> {
+        for _ in 0..MAX_LOST_RACES {
+            let (mut bucket, version) = self.load(slots, place, now);
+            let changed = match change(&mut bucket) {
+                ControlFlow::Break(left_alone) => return Some(left_alone),
+                ControlFlow::Continue(changed) => changed,
+            };
+            let len = bucket.write(self.bytes.as_mut_slice());
+            let content = self.bytes.get(..len).unwrap_or_default();
+            if slots.store(&place.slot, content, version) {
+                return Some(changed);
+            }
         }
+        None
     }
-    None
-}
 
-fn load(
-    slots: &mut impl SharedSlots,
-    place: &Place,
-    bytes: &mut [u8; MAX_SLOT_BYTES],
-) -> (Bucket, Option<Version>) {
-    match slots.load(&place.slot, bytes) {
-        Some((len, version)) => {
-            (Bucket::read(bytes.get(..len).unwrap_or_default(), place.now), Some(version))
+    fn load<E: Entry>(
+        &mut self,
+        slots: &mut impl SharedSlots,
+        place: Place,
+        now: Now,
+    ) -> (Bucket<E>, Option<Version>) {
+        match slots.load(&place.slot, self.bytes.as_mut_slice()) {
+            Some((len, version)) => {
+                let content = self.bytes.get(..len).unwrap_or_default();
+                (Bucket::read(content, now), Some(version))
+            }
+            None => (Bucket::read(&[], now), None),
         }
-        None => (Bucket::read(&[], place.now), None),
     }
 }

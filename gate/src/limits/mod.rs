@@ -4,11 +4,18 @@
 //! The number of slots is fixed, and so is what each can hold ([`bucket`]): the store of Envoy
 //! never gives memory back, so a slot for each address would be a leak that anyone can open.
 
+mod algorithm;
 mod bucket;
 mod counter;
+mod entry;
+mod lease;
 mod report;
 mod slots;
+mod subject;
 
-pub(crate) use counter::{Counters, Outcome, Subject, Verdict};
+pub(crate) use counter::{Counters, Outcome, Place, Spent, Verdict};
+pub(crate) use entry::{Fields, FieldsMut};
+pub(crate) use lease::Lease;
 pub use report::{LimitReport, RateLimitHeaders};
 pub use slots::{MAX_SLOT_BYTES, SharedSlots, SlotName, Version};
+pub(crate) use subject::Subject;

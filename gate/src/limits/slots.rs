@@ -1,12 +1,7 @@
 //! The store that all workers of a proxy share.
 
 /// The most bytes that a slot ever holds.
-pub const MAX_SLOT_BYTES: usize = 24 * 16;
-
-/// How many slots each family has, each with room for 16 counts: with 100 000 counts at a time one
-/// slot in a hundred million overflows, with 300 000 one in eighty. Both families together can
-/// come to 25 MB of content, for good.
-const SLOTS_OF_A_FAMILY: u16 = 32_768;
+pub const MAX_SLOT_BYTES: usize = 24 * 84;
 
 /// The version of a slot's content, by which a compare-and-swap knows whether it changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,26 +9,33 @@ pub struct Version(pub u32);
 
 /// Which of the shared slots.
 ///
-/// Counts of addresses and counts of keys live in families of their own: there is no end of
-/// addresses, and a flood of them must not crowd out keys.
+/// What there is no end of (addresses) and what there are only so many of (keys) live in families
+/// of their own: a flood of the ones must not crowd out the others. And each algorithm has its own,
+/// since a slot holds entries of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SlotName([u8; 9]);
 
 impl SlotName {
+    /// The slot of a family in which `hash` belongs.
     pub(crate) fn new(family: Family, hash: u64) -> Self {
+        let slots = family.slots();
+        Self::numbered(family.letter(), u16::try_from(hash % u64::from(slots)).unwrap_or(0))
+    }
+
+    /// The slot in which the workers that ask this control plane keep how their Envoy stands in
+    /// its fleet.
+    pub(crate) fn standing(control_plane: u64) -> Self {
+        Self::numbered(b'f', u16::try_from(control_plane >> 48).unwrap_or(0))
+    }
+
+    fn numbered(letter: u8, mut index: u16) -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let family = match family {
-            Family::Addresses => b'a',
-            Family::Keys => b'k',
-        };
-        let mut index = hash % u64::from(SLOTS_OF_A_FAMILY);
-        let mut name = *b"kg1.a0000";
-        if let Some(letter) = name.get_mut(4) {
-            *letter = family;
+        let mut name = *b"kg2.a0000";
+        if let Some(place) = name.get_mut(4) {
+            *place = letter;
         }
         for digit in name.iter_mut().rev().take(4) {
-            let nibble = usize::try_from(index & 0xf).unwrap_or_default();
-            *digit = DIGITS.get(nibble).copied().unwrap_or(b'0');
+            *digit = DIGITS.get(usize::from(index & 0xf)).copied().unwrap_or(b'0');
             index >>= 4;
         }
         Self(name)
@@ -46,23 +48,56 @@ impl SlotName {
     }
 }
 
-/// What a slot counts.
+/// What a slot counts, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Family {
-    Addresses,
-    Keys,
+pub(crate) struct Family {
+    /// Whether there is no end of what it counts.
+    pub(crate) endless: bool,
+    /// What its entries are.
+    pub(crate) kind: Kind,
+}
+
+/// The kinds of entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    FixedWindow,
+    SlidingWindow,
+    TokenBucket,
+    Lease,
+}
+
+impl Family {
+    /// How many slots, each with room for 16 entries. With 32 768 slots and 100 000 entries at a
+    /// time one slot in a hundred million overflows, with 300 000 one in eighty. A sliding window
+    /// takes five times the room of the others and has half of the slots.
+    fn slots(self) -> u16 {
+        match self.kind {
+            Kind::FixedWindow | Kind::TokenBucket => 32_768,
+            Kind::SlidingWindow | Kind::Lease => 16_384,
+        }
+    }
+
+    fn letter(self) -> u8 {
+        match (self.kind, self.endless) {
+            (Kind::FixedWindow, true) => b'a',
+            (Kind::FixedWindow, false) => b'k',
+            (Kind::SlidingWindow, true) => b's',
+            (Kind::SlidingWindow, false) => b'S',
+            (Kind::TokenBucket, true) => b't',
+            (Kind::TokenBucket, false) => b'T',
+            (Kind::Lease, true) => b'l',
+            (Kind::Lease, false) => b'L',
+        }
+    }
 }
 
 /// The store that all workers of a proxy share: named slots of bytes, changed by
 /// compare-and-swap.
 pub trait SharedSlots {
-    /// Copies a slot's content into `into` and returns its length and version; `None` when there
-    /// is no such slot yet. Content that does not fit counts as empty.
-    fn load(
-        &mut self,
-        slot: &SlotName,
-        into: &mut [u8; MAX_SLOT_BYTES],
-    ) -> Option<(usize, Version)>;
+    /// Copies a slot's content into `into`, which has room for [`MAX_SLOT_BYTES`], and returns its
+    /// length and version; `None` when there is no such slot yet. Content that does not fit counts
+    /// as empty.
+    fn load(&mut self, slot: &SlotName, into: &mut [u8]) -> Option<(usize, Version)>;
 
     /// Replaces a slot's content if its version is still `expected` (`None`: if it does not
     /// exist yet), and says whether it did.

@@ -36,12 +36,8 @@ struct StillSlots {
 }
 
 impl gate::SharedSlots for StillSlots {
-    fn load(
-        &mut self,
-        _slot: &gate::SlotName,
-        into: &mut [u8; gate::MAX_SLOT_BYTES],
-    ) -> Option<(usize, gate::Version)> {
-        *into = self.content;
+    fn load(&mut self, _slot: &gate::SlotName, into: &mut [u8]) -> Option<(usize, gate::Version)> {
+        into[..self.len].copy_from_slice(&self.content[..self.len]);
         Some((self.len, gate::Version(1)))
     }
 

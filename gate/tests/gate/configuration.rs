@@ -121,14 +121,14 @@ fn a_mistake_is_named_with_its_field() {
             "another limit",
         ),
         (
-            r#"{"version":1,"limits":[{"name":"a","per":"address","requests":1,"window_seconds":1,"algorithm":"token_bucket"}]}"#,
+            r#"{"version":1,"limits":[{"name":"a","per":"address","requests":1,"window_seconds":1,"algorithm":"leaky"}]}"#,
             "limits[0].algorithm",
-            "fixed_window",
+            "token_bucket",
         ),
         (
-            r#"{"version":1,"limits":[{"name":"a","per":"address","requests":1,"window_seconds":1,"reach":"fleet"}]}"#,
+            r#"{"version":1,"limits":[{"name":"a","per":"address","requests":1,"window_seconds":1,"reach":"world"}]}"#,
             "limits[0].reach",
-            "within one Envoy",
+            "fleet",
         ),
         (
             r#"{"version":1,"shadow":["formats"]}"#,

@@ -126,6 +126,32 @@ fn during_an_outage_a_known_key_waits_at_most_once() {
 }
 
 #[wasm_bindgen_test(unsupported = test)]
+fn a_known_key_waits_once_for_a_control_plane_that_says_that_it_cannot_tell() {
+    let mut world = World::new(PATIENT);
+    let [key, other] = [(); 2].map(|()| world.issue(Scope::Read));
+    passed(world.get(&key));
+    passed(world.get(&other));
+    world.pass_ms(61_000);
+    // Its database is away: it says so, but takes most of a second for it.
+    let no_database = gate::Answer { status: 503, stamped: true, body: b"{}" };
+    assert_eq!(world.send(&with(&key)).1, Decision::Wait);
+    let at = world.on_the_way.iter().position(|m| matches!(m.call, Call::Verify(_))).unwrap();
+    let verify = world.on_the_way.remove(at);
+    let now = world.now();
+    let decided = world.gate.on_answer(verify.call, &no_database, now, &mut world.slots);
+    passed(decided[0].1);
+    for _ in 0..100 {
+        passed(world.send(&with(&key)).1);
+        passed(world.send(&with(&other)).1);
+    }
+    // Both are asked about all the while, and what is answered counts.
+    world.revoke(&other);
+    world.answer_all();
+    assert_eq!(answer(world.get(&other)), (403, "invalid_api_key".into()));
+    passed(world.get(&key));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
 fn a_silent_feed_makes_what_is_cached_stale() {
     let mut world = World::new(PATIENT);
     let key = world.issue(Scope::Read);
@@ -195,6 +221,31 @@ fn every_event_reaches_the_control_plane_once_it_is_back() {
     let missing = world.events().iter().filter(|kind| **kind == "MISSING_API_KEY").count();
     assert_eq!(missing, 300);
     assert_eq!(world.events().iter().filter(|kind| **kind == "VALID_API_KEY").count(), 1);
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn the_strict_mode_loses_no_event_of_a_request_that_waited_while_the_room_was_used_up() {
+    let mut world = World::new(r#"{"version":1,"limits":[],"audit":{"on_backlog_full":"deny"}}"#);
+    for _ in 0..50 {
+        let unknown = world.unknown_key();
+        assert_eq!(world.send(&with(&unknown)).1, Decision::Wait);
+    }
+    let mut missing = 0;
+    while let (_, Decision::Refuse(refusal)) = world.send(&crate::world::Ask::default()) {
+        if refusal.status() == 503 {
+            break;
+        }
+        missing += 1;
+    }
+    world.control_plane.up = false;
+    world.answer_all();
+    assert_eq!(world.resumed.len(), 50);
+    world.control_plane.up = true;
+    world.pass_ms(60_000);
+    let told = world.events();
+    let count = |kind: &str| told.iter().filter(|it| **it == kind).count();
+    assert_eq!((count("MISSING_API_KEY"), count("DB_ERROR")), (missing, 50));
+    assert_eq!(count("EVENTS_DROPPED"), 0);
 }
 
 #[wasm_bindgen_test(unsupported = test)]

@@ -4,10 +4,12 @@
 #[cfg(not(target_arch = "wasm32"))]
 mod allocation;
 mod configuration;
+mod exactness;
 #[cfg(not(target_arch = "wasm32"))]
 mod flood;
 mod layers;
 mod limits;
 mod lookups;
+mod shared_limits;
 mod usage;
 mod world;

@@ -1,5 +1,8 @@
 //! A world for the gate to decide in: shared slots, a control plane, and a clock, all in memory.
 
+use edge_protocol::leases::{
+    ALL_SHARES, Ask as LeaseAsk, Grant, LeaseAnswer, LeaseCall, Standing, pool_of,
+};
 use edge_protocol::{
     Change, ChangeKind, ChangesAnswer, EventAck, EventBatch, KeyEnvironment, KeyRecord, Position,
     Scope, Verdict, VerifyAnswer, VerifyRequest,
@@ -27,11 +30,7 @@ pub(crate) struct MemorySlots {
 }
 
 impl SharedSlots for MemorySlots {
-    fn load(
-        &mut self,
-        slot: &SlotName,
-        into: &mut [u8; MAX_SLOT_BYTES],
-    ) -> Option<(usize, Version)> {
+    fn load(&mut self, slot: &SlotName, into: &mut [u8]) -> Option<(usize, Version)> {
         let (content, version) = self.slots.get(slot.as_bytes())?;
         into[..content.len()].copy_from_slice(content);
         Some((content.len(), Version(*version)))
@@ -76,6 +75,40 @@ pub(crate) struct ControlPlane {
     pub(crate) refuses_batches: bool,
     pub(crate) batches_refused: usize,
     pub(crate) up: bool,
+    /// What it lends of the shares, and to how many Envoys.
+    pub(crate) parts: u32,
+    pub(crate) envoys: u32,
+    /// Asks that came, and whether the Envoy was counted as alive.
+    pub(crate) asks: Vec<LeaseAsk>,
+    /// What was granted, by limit, subject and slice.
+    granted: HashMap<(String, String, u64), u32>,
+    /// Grants at most so much at once.
+    pub(crate) chunk: u32,
+}
+
+impl ControlPlane {
+    /// Lends out of a pool that only this Envoy draws on.
+    fn lend(&mut self, call: &LeaseCall) -> LeaseAnswer {
+        let standing = call.presence.map(|presence| Standing {
+            number: presence.number,
+            parts: self.parts,
+            envoys: self.envoys,
+            valid_ms: 5_000,
+        });
+        let grants = call.asks.iter().map(|ask| {
+            let name = (ask.limit.clone(), ask.subject.clone(), ask.slice);
+            let granted = self.granted.entry(name).or_default();
+            let pool = pool_of(ask.requests);
+            let target = ask.used + ask.want.max(self.chunk);
+            *granted = (*granted).max(target.min(pool));
+            let left = pool - *granted;
+            let again = (left == 0).then_some(ask.slice + 1);
+            Grant { granted: *granted, left, again }
+        });
+        let grants = grants.collect();
+        self.asks.extend(call.asks.iter().cloned());
+        LeaseAnswer { standing, grants }
+    }
 }
 
 /// One worker with everything around it.
@@ -113,6 +146,11 @@ impl World {
                 refuses_batches: false,
                 batches_refused: 0,
                 up: true,
+                parts: ALL_SHARES,
+                envoys: 1,
+                asks: Vec::new(),
+                granted: HashMap::new(),
+                chunk: 1,
             },
             now_ms: START_MS,
             log: Vec::new(),
@@ -227,7 +265,7 @@ impl World {
     /// Takes the gate's messages and log lines.
     pub(crate) fn collect(&mut self) {
         let now = self.now();
-        while let Some(message) = self.gate.next_message(now) {
+        while let Some(message) = self.gate.next_message(now, &mut self.slots) {
             if message.call == Call::Changes {
                 self.polled_at_ms = self.now_ms;
             }
@@ -292,6 +330,10 @@ impl World {
                 }
                 let changes = if first { Vec::new() } else { changes };
                 serde_json::to_vec(&ChangesAnswer { position, reset: first, changes }).unwrap()
+            }
+            Call::Leases(_) => {
+                let call: LeaseCall = serde_json::from_slice(&message.body).unwrap();
+                serde_json::to_vec(&cp.lend(&call)).unwrap()
             }
             Call::Events => {
                 let batch: EventBatch = serde_json::from_slice(&message.body).unwrap();

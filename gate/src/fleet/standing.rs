@@ -1,0 +1,353 @@
+//! What part of each limit this Envoy may let through by itself.
+//!
+//! The control plane lends it so many parts of the shares, for some seconds at a time. When it
+//! lends fewer, they are fewer at once. When it lends more, that is for what begins later: for the
+//! windows that are under way, somebody else may have used up those parts. When the loan has run
+//! out and nothing is heard, each Envoy goes on with the limit divided by how many they were.
+
+use edge_protocol::Algorithm;
+use edge_protocol::leases::{MAX_SKEW_MS, Presence, Slices, Standing as Told};
+
+use crate::Now;
+use crate::config::Quota;
+use crate::limits::{Fields, FieldsMut};
+
+/// Between two announcements, in milliseconds.
+const EVERY_MS: u64 = 1_000;
+/// How long after a change all workers go by it, in milliseconds: more than [`super::COPY_MS`].
+const SETTLED_MS: u64 = 250;
+/// How many growths are told apart.
+const STEPS: usize = 8;
+/// How much earlier than by this clock it may be by another's, in milliseconds: each may be off by
+/// as much, one ahead and one behind.
+const MARGIN_MS: u64 = 2 * MAX_SKEW_MS;
+/// Within so long after a silence all Envoys hear of its end, in milliseconds.
+const RETURN_MS: u64 = 2 * EVERY_MS;
+
+/// What may be let through without asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// So many parts of the shares; more can be had for asking.
+    Parts(u32),
+    /// So many parts of the shares; there is nobody to ask.
+    PartsAlone(u32),
+    /// The limit divided by so many; there is nobody to ask, or it was so when the window began.
+    Divided(u32),
+    /// It has never been told anything, and there is nobody to ask.
+    Unknown,
+}
+
+/// So many parts since a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Step {
+    since_ms: u64,
+    parts: u32,
+}
+
+/// A time in which nothing was heard of the control plane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Silence {
+    from_ms: u64,
+    until_ms: u64,
+    /// How many Envoys there were before.
+    envoys: u32,
+}
+
+/// How an Envoy stands in its fleet, as its workers share it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// The number of the last announcement, and when it was sent.
+    number: u64,
+    sent_ms: u64,
+    /// When an answer was last taken in.
+    adopted_ms: u64,
+    /// Until when the parts are lent.
+    valid_until_ms: u64,
+    /// How many Envoys there are.
+    envoys: u32,
+    /// The parts that are held and since when, each more than the one before. Where there are
+    /// none, all zeros.
+    steps: [Step; STEPS],
+    /// The last silence that has ended.
+    silence: Silence,
+}
+
+impl Standing {
+    pub(super) const BYTES: usize = 4 * 8 + 4 + STEPS * 12 + 20;
+
+    pub(super) fn read(bytes: &[u8]) -> Self {
+        if bytes.len() != Self::BYTES {
+            return Self::default();
+        }
+        let mut fields = Fields(bytes);
+        Self {
+            number: fields.u64(),
+            sent_ms: fields.u64(),
+            adopted_ms: fields.u64(),
+            valid_until_ms: fields.u64(),
+            envoys: fields.u32(),
+            steps: std::array::from_fn(|_| Step { since_ms: fields.u64(), parts: fields.u32() }),
+            silence: Silence {
+                from_ms: fields.u64(),
+                until_ms: fields.u64(),
+                envoys: fields.u32(),
+            },
+        }
+    }
+
+    pub(super) fn write(&self, into: &mut [u8]) {
+        let mut fields = FieldsMut(into);
+        for number in [self.number, self.sent_ms, self.adopted_ms, self.valid_until_ms] {
+            fields.put(number.to_le_bytes());
+        }
+        fields.put(self.envoys.to_le_bytes());
+        for step in self.steps {
+            fields.put(step.since_ms.to_le_bytes());
+            fields.put(step.parts.to_le_bytes());
+        }
+        fields.put(self.silence.from_ms.to_le_bytes());
+        fields.put(self.silence.until_ms.to_le_bytes());
+        fields.put(self.silence.envoys.to_le_bytes());
+    }
+
+    /// What this Envoy may let through of a limit by itself.
+    pub(super) fn share(&self, quota: Quota, now: Now) -> Share {
+        let now_ms = now.unix_ms();
+        let slides = quota.algorithm != Algorithm::FixedWindow;
+        let window_ms = u64::from(quota.seconds.max(1)) * 1000;
+        // What was granted may be spent to the end of its slice.
+        let slice_ms = if slides { Slices::of(quota.algorithm, quota.seconds).ms } else { 0 };
+        // What counts together with this moment began then.
+        let begins = if slides {
+            now_ms.saturating_sub(window_ms + slice_ms)
+        } else {
+            now_ms - now_ms % window_ms
+        };
+        if self.is_lent(now) {
+            return self.share_while_lent(begins, if slides { window_ms + slice_ms } else { 0 });
+        }
+        if self.envoys == 0 {
+            Share::Unknown
+        } else if begins < self.valid_until_ms.saturating_add(slice_ms) {
+            Share::PartsAlone(self.parts_since(begins))
+        } else {
+            Share::Divided(self.envoys)
+        }
+    }
+
+    /// `reach_ms` is how far what slides reaches back; nothing for a fixed window.
+    fn share_while_lent(&self, begins_ms: u64, reach_ms: u64) -> Share {
+        let parts = self.parts_since(begins_ms);
+        let Silence { from_ms, until_ms, envoys } = self.silence;
+        // In a silence shorter than that, nothing was divided.
+        let divided = envoys > 0 && until_ms.saturating_sub(from_ms) > reach_ms;
+        if !divided || begins_ms < from_ms {
+            return Share::Parts(parts);
+        }
+        let divides_until = until_ms.saturating_add(MARGIN_MS);
+        if begins_ms < divides_until {
+            Share::Divided(envoys)
+        } else if begins_ms < divides_until.saturating_add(RETURN_MS + reach_ms) {
+            // Others may be dividing still, or what was divided counts still.
+            Share::PartsAlone(parts)
+        } else {
+            Share::Parts(parts)
+        }
+    }
+
+    /// How many parts no worker of this Envoy goes beyond. One that went on by itself says that it
+    /// holds something.
+    pub(super) fn holds(&self, now: Now) -> u32 {
+        if !self.is_lent(now) && self.envoys > 0 {
+            return 1;
+        }
+        if self.is_lent(now) {
+            self.steps.iter().map(|step| step.parts).max().unwrap_or(0)
+        } else {
+            0
+        }
+    }
+
+    pub(super) fn is_due(&self, now: Now) -> bool {
+        let now = now.unix_ms();
+        let next =
+            (self.sent_ms.saturating_add(EVERY_MS)).max(self.adopted_ms.saturating_add(SETTLED_MS));
+        // Far ahead, the clock was set back.
+        now >= next || next > now.saturating_add(2 * EVERY_MS)
+    }
+
+    pub(super) fn announce(&mut self, now: Now) -> Presence {
+        self.number = self.number.saturating_add(1);
+        self.sent_ms = now.unix_ms();
+        Presence { number: self.number, holds: self.holds(now), now_ms: now.unix_ms() }
+    }
+
+    /// Takes in an answer, unless it is not to the last announcement.
+    pub(super) fn adopt(&mut self, told: &Told, now: Now) -> bool {
+        if told.number != self.number {
+            return false;
+        }
+        let now_ms = now.unix_ms();
+        if !self.is_lent(now) {
+            if self.envoys > 0 {
+                let (from_ms, until_ms) = (self.valid_until_ms, now_ms);
+                self.silence = Silence { from_ms, until_ms, envoys: self.envoys };
+            }
+            self.steps = [Step::default(); STEPS];
+        }
+        self.hold(told.parts, now_ms);
+        self.envoys = told.envoys.max(1);
+        self.adopted_ms = now_ms;
+        self.valid_until_ms = self.sent_ms.saturating_add(told.valid_ms);
+        true
+    }
+
+    /// Holds so many parts from now on.
+    fn hold(&mut self, parts: u32, now_ms: u64) {
+        let held =
+            self.steps.iter().take_while(|step| step.parts > 0 && step.parts < parts).count();
+        let mut steps = self.steps.iter().copied();
+        let mut kept = [Step::default(); STEPS];
+        for (place, step) in kept.iter_mut().zip(steps.by_ref().take(held)) {
+            *place = step;
+        }
+        // Fewer than were held, or as many: these, for as long. More: those, from now on.
+        let since_ms =
+            steps.next().filter(|step| step.parts > 0).map_or(now_ms, |step| step.since_ms);
+        // Where there is no place, the latest growth counts from now.
+        if let Some(place) = kept.get_mut(held.min(STEPS - 1))
+            && parts > 0
+        {
+            *place = Step { since_ms, parts };
+        }
+        self.steps = kept;
+    }
+
+    /// The parts that were held all the time since a moment.
+    fn parts_since(&self, begins_ms: u64) -> u32 {
+        let early = |step: &&Step| step.since_ms.saturating_add(MARGIN_MS) <= begins_ms;
+        self.steps.iter().take_while(early).map(|step| step.parts).max().unwrap_or(0)
+    }
+
+    fn is_lent(&self, now: Now) -> bool {
+        // Before it was lent, the clock was set back.
+        now.unix_ms() < self.valid_until_ms && self.sent_ms <= now.unix_ms()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use edge_protocol::leases::ALL_SHARES;
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    const MINUTE: Quota = Quota { algorithm: Algorithm::FixedWindow, requests: 100, seconds: 60 };
+    const SLIDING: Quota = Quota { algorithm: Algorithm::SlidingWindow, ..MINUTE };
+
+    /// What is told at so many seconds.
+    fn tell(standing: &mut Standing, at: u64, parts: u32, envoys: u32) {
+        let now = Now::from_unix_ms(at * 1000);
+        let number = standing.announce(now).number;
+        assert!(standing.adopt(&Told { number, parts, envoys, valid_ms: 5_000 }, now));
+    }
+
+    fn keep_telling(standing: &mut Standing, until: u64, parts: u32, envoys: u32) {
+        for at in standing.sent_ms / 1000 + 1..=until {
+            tell(standing, at, parts, envoys);
+        }
+    }
+
+    fn share(standing: &Standing, quota: Quota, at: u64) -> Share {
+        standing.share(quota, Now::from_unix_ms(at * 1000))
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn more_is_for_later_and_less_is_at_once() {
+        let mut standing = Standing::default();
+        assert_eq!(share(&standing, MINUTE, 600), Share::Unknown);
+        tell(&mut standing, 610, ALL_SHARES / 2, 2);
+        assert_eq!(share(&standing, MINUTE, 612), Share::Parts(0), "a window that had begun");
+        keep_telling(&mut standing, 662, ALL_SHARES / 2, 2);
+        assert_eq!(share(&standing, MINUTE, 662), Share::Parts(ALL_SHARES / 2));
+        assert_eq!(share(&standing, SLIDING, 662), Share::Parts(0));
+        keep_telling(&mut standing, 674, ALL_SHARES / 2, 2);
+        assert_eq!(share(&standing, SLIDING, 674), Share::Parts(ALL_SHARES / 2));
+        // One has gone: the rest is for the next window.
+        tell(&mut standing, 675, ALL_SHARES, 1);
+        assert_eq!(share(&standing, MINUTE, 676), Share::Parts(ALL_SHARES / 2));
+        keep_telling(&mut standing, 721, ALL_SHARES, 1);
+        assert_eq!(share(&standing, MINUTE, 721), Share::Parts(ALL_SHARES));
+        // Two have come.
+        tell(&mut standing, 722, ALL_SHARES / 3, 3);
+        assert_eq!(share(&standing, MINUTE, 722), Share::Parts(ALL_SHARES / 3));
+        assert_eq!(standing.holds(Now::from_unix_ms(722_000)), ALL_SHARES / 3);
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn in_a_silence_each_goes_on_with_its_part_of_the_whole() {
+        let mut standing = Standing::default();
+        tell(&mut standing, 530, ALL_SHARES / 4, 4);
+        keep_telling(&mut standing, 610, ALL_SHARES / 4, 4);
+        assert_eq!(share(&standing, MINUTE, 614), Share::Parts(ALL_SHARES / 4));
+        assert_eq!(share(&standing, MINUTE, 615), Share::PartsAlone(ALL_SHARES / 4));
+        assert_eq!(share(&standing, MINUTE, 660), Share::Divided(4));
+        assert_eq!(standing.holds(Now::from_unix_ms(660_000)), 1);
+        // It ends within a window: that one goes on as it began.
+        tell(&mut standing, 730, ALL_SHARES / 4, 4);
+        assert_eq!(share(&standing, MINUTE, 731), Share::Divided(4));
+        keep_telling(&mut standing, 780, ALL_SHARES / 4, 4);
+        assert_eq!(share(&standing, MINUTE, 780), Share::Parts(ALL_SHARES / 4));
+        // What slides reaches back to it for longer, and then to what was divided.
+        assert_eq!(share(&standing, SLIDING, 780), Share::Divided(4));
+        keep_telling(&mut standing, 850, ALL_SHARES / 4, 4);
+        assert_eq!(share(&standing, SLIDING, 794), Share::PartsAlone(ALL_SHARES / 4));
+        assert_eq!(share(&standing, SLIDING, 850), Share::PartsAlone(ALL_SHARES / 4));
+        keep_telling(&mut standing, 858, ALL_SHARES / 4, 4);
+        assert_eq!(share(&standing, SLIDING, 858), Share::Parts(ALL_SHARES / 4));
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn in_a_silence_shorter_than_what_slides_nothing_is_divided() {
+        let mut standing = Standing::default();
+        tell(&mut standing, 530, ALL_SHARES / 4, 4);
+        keep_telling(&mut standing, 610, ALL_SHARES / 4, 4);
+        assert_eq!(share(&standing, SLIDING, 620), Share::PartsAlone(ALL_SHARES / 4));
+        tell(&mut standing, 625, ALL_SHARES / 4, 4);
+        assert_eq!(share(&standing, SLIDING, 626), Share::Parts(0), "lent anew, for later");
+        keep_telling(&mut standing, 689, ALL_SHARES / 4, 4);
+        assert_eq!(share(&standing, SLIDING, 689), Share::Parts(ALL_SHARES / 4));
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn an_answer_that_comes_late_is_not_used() {
+        let mut standing = Standing::default();
+        let now = Now::from_unix_ms(600_000);
+        let first = standing.announce(now).number;
+        let second = standing.announce(now).number;
+        let told = |number| Told { number, parts: 7, envoys: 1, valid_ms: 5_000 };
+        assert!(!standing.adopt(&told(first), now));
+        assert!(standing.adopt(&told(second), now));
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn it_survives_being_written_and_read() {
+        let mut standing = Standing::default();
+        for (at, parts) in [(600, 5), (601, 9), (602, 7), (700, 8)] {
+            tell(&mut standing, at, parts, 3);
+        }
+        let mut bytes = [0; Standing::BYTES];
+        standing.write(&mut bytes);
+        assert_eq!(Standing::read(&bytes), standing);
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn many_growths_are_told_apart_or_counted_from_the_last() {
+        let mut standing = Standing::default();
+        for at in 1..=20 {
+            tell(&mut standing, 600 + at, u32::try_from(at).unwrap(), 1);
+        }
+        assert_eq!(standing.holds(Now::from_unix_ms(620_000)), 20);
+        assert_eq!(standing.parts_since(619_000), 7, "the eighth began at 20");
+        assert_eq!(standing.parts_since(604_500), 2);
+    }
+}

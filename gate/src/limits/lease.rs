@@ -1,0 +1,206 @@
+//! What was granted to this Envoy of a limit that its fleet shares.
+
+use edge_protocol::leases::{Grant, Slices};
+
+use super::algorithm::{seconds, seconds_after};
+use super::bucket::Bucket;
+use super::entry::{Entry, Fields, FieldsMut, Tag};
+use super::slots::Kind;
+use crate::Now;
+
+/// How long an empty pool is taken for empty without asking again, in seconds.
+const EMPTY_SECONDS: u32 = 5;
+
+/// What was granted of the pool, and what of it is spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lease {
+    tag: Tag,
+    /// Until when it is to be remembered, in seconds since the Unix epoch.
+    ends: u32,
+    /// The last bits of the number of the slice in which the grant is to be spent.
+    slice: u32,
+    /// All that was granted in this slice and epoch.
+    pub(crate) granted: u32,
+    /// What of that is spent.
+    pub(crate) used: u32,
+    /// What was spent in the slice before.
+    pub(crate) used_before: u32,
+    /// What the pool had left, as far as it is known.
+    pub(crate) left: u32,
+    /// When the pool is empty: in how many slices there may be more.
+    again_in: u32,
+    /// When that was told, in seconds since the Unix epoch.
+    told_at: u32,
+    /// Until when it is known that more is wanted than there is, in seconds since the Unix epoch.
+    short_until: u32,
+    /// Tells apart what was forgotten.
+    pub(crate) epoch: u32,
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the last bits are what is wanted")]
+fn last_bits(slice: u64) -> u32 {
+    slice as u32
+}
+
+impl Lease {
+    /// How a lease stands in the slice of `now`, and that slice: a later one if another worker is
+    /// there already. One that is new, or was forgotten, gets `epoch`.
+    pub(super) fn at(
+        bucket: &Bucket<Self>,
+        tag: Tag,
+        slices: Slices,
+        now: Now,
+        epoch: u32,
+    ) -> (Self, u64) {
+        let slice = slices.at(now.unix_ms());
+        let at = last_bits(slice);
+        let keep = slices.begins_ms(slice + slices.in_window + 1);
+        let ends = seconds_after(keep);
+        let Some(lease) = bucket.get(tag).copied() else {
+            let fresh = Self { tag, ends, slice: at, epoch, left: u32::MAX, ..Self::VOID };
+            return (fresh, slice);
+        };
+        let ahead = lease.slice.wrapping_sub(at);
+        if ahead <= 1 {
+            return (Self { ends, ..lease }, slice + u64::from(ahead));
+        }
+        let behind = at.wrapping_sub(lease.slice);
+        let moved = Self {
+            ends,
+            slice: at,
+            granted: 0,
+            used: 0,
+            used_before: if behind == 1 { lease.used } else { 0 },
+            left: u32::MAX,
+            again_in: lease.again_in.saturating_sub(behind),
+            // Another slice, another grant: what came of an ask in an earlier one is told by its
+            // slice. A clock that was set back comes by the same slice twice.
+            epoch: if behind <= u32::MAX / 2 { lease.epoch } else { epoch },
+            ..lease
+        };
+        (moved, slice)
+    }
+
+    /// What is granted and not spent.
+    pub(crate) fn unspent(&self) -> u32 {
+        self.granted.saturating_sub(self.used)
+    }
+
+    /// When the pool is empty: in how many slices it may have more.
+    pub(crate) fn empty_for(&self) -> Option<u32> {
+        (self.again_in > 0).then_some(self.again_in)
+    }
+
+    /// Whether it is time to ask whether the pool is still empty: who answers may not be whoever
+    /// said so.
+    pub(crate) fn is_old(&self, now: Now) -> bool {
+        seconds(now).abs_diff(self.told_at) >= EMPTY_SECONDS
+    }
+
+    /// Whether more was wanted lately than there was.
+    pub(crate) fn is_short(&self, now: Now) -> bool {
+        self.short_until > seconds(now)
+    }
+
+    /// Spends one.
+    pub(super) fn spend(&mut self) {
+        self.used = self.used.saturating_add(1);
+    }
+
+    /// Takes in an answer about this slice and epoch. It says how much there is in all, so it may
+    /// come late, or twice.
+    pub(super) fn take_in(&mut self, grant: &Grant, slice: u64, slices: Slices, now: Now) {
+        self.granted = self.granted.max(grant.granted);
+        self.left = grant.left;
+        if grant.left > 0 {
+            self.again_in = 0;
+            return;
+        }
+        self.told_at = seconds(now);
+        let again = grant.again.unwrap_or(slice + 1).saturating_sub(slice);
+        self.again_in = u32::try_from(again).unwrap_or(u32::MAX).max(1);
+        // A fixed window begins anew for everybody.
+        if slices.in_window > 1 {
+            let window_ms = slices.ms.saturating_mul(slices.in_window);
+            self.short_until = seconds_after(now.unix_ms().saturating_add(window_ms));
+        }
+    }
+
+    pub(super) fn is_of(&self, slice: u64, epoch: u32) -> bool {
+        self.slice == last_bits(slice) && self.epoch == epoch
+    }
+}
+
+impl Entry for Lease {
+    const KIND: Kind = Kind::Lease;
+    const BYTES: usize = 48;
+    const VOID: Self = Self {
+        tag: Tag::from_number(0),
+        ends: 0,
+        slice: 0,
+        granted: 0,
+        used: 0,
+        used_before: 0,
+        left: 0,
+        again_in: 0,
+        told_at: 0,
+        short_until: 0,
+        epoch: 0,
+    };
+
+    fn read(bytes: &[u8]) -> Self {
+        let mut fields = Fields(bytes);
+        Self {
+            tag: Tag::from_number(fields.u64()),
+            ends: fields.u32(),
+            slice: fields.u32(),
+            granted: fields.u32(),
+            used: fields.u32(),
+            used_before: fields.u32(),
+            left: fields.u32(),
+            again_in: fields.u32(),
+            told_at: fields.u32(),
+            short_until: fields.u32(),
+            epoch: fields.u32(),
+        }
+    }
+
+    fn write(&self, into: &mut [u8]) {
+        let mut fields = FieldsMut(into);
+        fields.put(self.tag.number().to_le_bytes());
+        let numbers = [
+            self.ends,
+            self.slice,
+            self.granted,
+            self.used,
+            self.used_before,
+            self.left,
+            self.again_in,
+            self.told_at,
+            self.short_until,
+            self.epoch,
+        ];
+        for number in numbers {
+            fields.put(number.to_le_bytes());
+        }
+    }
+
+    fn tag(&self) -> Tag {
+        self.tag
+    }
+
+    fn is_over(&self, now: Now) -> bool {
+        self.ends <= seconds(now)
+    }
+
+    fn weight(&self) -> u64 {
+        self.unspent().into()
+    }
+
+    /// Nothing: what was granted counts as spent, and one that comes new asks under another epoch.
+    fn floor(&self, _: Tag) -> Option<Self> {
+        None
+    }
+
+    fn raise(&mut self, _: &Self) {}
+}
