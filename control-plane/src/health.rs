@@ -1,6 +1,6 @@
 //! Whether the service is well.
 
-pub(crate) mod shared;
+mod shared;
 
 use axum::{
     Extension, Json,
@@ -16,6 +16,7 @@ use std::{sync::Arc, time::Duration};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{metrics, service::Service};
+use shared::Shared;
 
 /// A database that takes longer than this to answer a trifle is as good as gone.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -52,23 +53,19 @@ pub struct Health {
     environment: Deployment,
 }
 
-/// Who answers.
-#[derive(Clone, Copy, Debug)]
+/// Whether those answer that the service depends on, for all who ask at once.
+#[derive(Debug, Default)]
 pub(crate) struct Answers {
-    database: bool,
+    database: Shared<bool>,
     /// None: there is no Redis.
-    redis: Option<bool>,
-}
-
-async fn answers(service: &Service) -> Answers {
-    let look = || async {
-        let (database, redis) = tokio::join!(database_answers(service), redis_answers(service));
-        Answers { database, redis }
-    };
-    service.answers.ask(look).await
+    redis: Shared<Option<bool>>,
 }
 
 async fn database_answers(service: &Service) -> bool {
+    service.answers.database.ask(|| ask_database(service)).await
+}
+
+async fn ask_database(service: &Service) -> bool {
     match tokio::time::timeout(PROBE_TIMEOUT, service.store.ping()).await {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
@@ -84,6 +81,10 @@ async fn database_answers(service: &Service) -> bool {
 
 /// Whether Redis answers; none: there is none.
 async fn redis_answers(service: &Service) -> Option<bool> {
+    service.answers.redis.ask(|| ask_redis(service)).await
+}
+
+async fn ask_redis(service: &Service) -> Option<bool> {
     match service.redis.as_ref()?.probe().await {
         Ok(()) => Some(true),
         Err(fault) => {
@@ -106,7 +107,7 @@ async fn redis_answers(service: &Service) -> Option<bool> {
     )
 )]
 async fn health(State(service): State<Arc<Service>>) -> impl IntoResponse {
-    let Answers { database: connected, redis } = answers(&service).await;
+    let (connected, redis) = tokio::join!(database_answers(&service), redis_answers(&service));
     let writes_fail = service.recorder.is_failing() || service.store.writes_fail();
     // One that answers may still be left alone for a while after it has failed.
     let counts_alone = service.redis.as_ref().is_some_and(|redis| !redis.is_in_use());
@@ -163,10 +164,10 @@ async fn alive() -> &'static str {
         ),
     )
 )]
-async fn ready(State(service): State<Arc<Service>>) -> impl IntoResponse {
+pub(crate) async fn ready(State(service): State<Arc<Service>>) -> impl IntoResponse {
     if service.stop.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
-    } else if answers(&service).await.database {
+    } else if database_answers(&service).await {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "database disconnected\n")

@@ -40,6 +40,7 @@ pub mod limits;
 pub mod metrics;
 pub mod open_files;
 pub mod openapi;
+pub mod private_file;
 pub mod probe;
 pub mod random;
 pub mod redis;

@@ -19,14 +19,15 @@ use crate::{
         keeper::Keeper,
         recorder::Recorder,
         signer::{AuditSigner, configured_keys},
+        trail,
     },
     clock::Clock,
     config::{Config, TestKeys},
     edge::followers::Followers,
-    health::{Answers, shared::Shared},
+    health::Answers,
     http::request_id,
     keys::{issue::Issuer, last_used::LastUsed, once::Once, pool::HashPool, verify::Verifier},
-    limits::{Meter, memory::MemoryMeter, shared::SharedMeter},
+    limits::{Meter, fleet::FleetLimits, memory::MemoryMeter, shared::SharedMeter},
     metrics,
     random::{Random, RandomError},
     redis::Redis,
@@ -119,7 +120,7 @@ pub struct Service {
     /// What control planes share, when they do.
     pub redis: Option<Arc<Redis>>,
     /// Whether the database and Redis answer, for all who ask at once.
-    pub(crate) answers: Shared<Answers>,
+    pub(crate) answers: Answers,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness, here for names of requests.
@@ -144,6 +145,8 @@ pub struct Service {
     pub audit_keeper: Keeper,
     /// Who follows the change feed.
     pub followers: Followers,
+    /// Grants the parts of limits that a fleet shares.
+    pub fleet: FleetLimits,
     /// Drops usage that is older than it is kept.
     pub usage_keeper: usage::keeper::Keeper,
     /// Notes uses of keys.
@@ -234,6 +237,7 @@ impl Service {
                 config.audit.clone(),
             ),
             followers: Followers::default(),
+            fleet: FleetLimits::new(redis.clone(), Arc::clone(&clock), &*random)?,
             usage_keeper: usage::keeper::Keeper::new(
                 Arc::clone(&store),
                 Arc::clone(&clock),
@@ -242,7 +246,7 @@ impl Service {
             last_used: LastUsed::default(),
             edge_token: EdgeToken::new(edge_token),
             redis,
-            answers: Shared::default(),
+            answers: Answers::default(),
             store,
             clock,
             random,
@@ -268,6 +272,7 @@ impl Service {
                 None => change.await,
             }
         };
+        let named = trail::current().unwrap_or_default().follow(named);
         self.changes.spawn(named.in_current_span()).await
     }
 }

@@ -2,11 +2,12 @@
 
 use axum::{
     extract::{FromRequestParts, MatchedPath},
-    http::{HeaderName, request::Parts},
+    http::{HeaderName, Method, request::Parts},
 };
 use edge_protocol::{EventKind, Scope};
 use key_policy::KeyId;
 use std::{net::IpAddr, sync::Arc};
+use tokio::time::Instant;
 
 use super::{
     denials,
@@ -14,9 +15,9 @@ use super::{
     second_factor,
 };
 use crate::{
-    audit::{Actor, AuditEntry},
+    audit::{Actor, AuditEntry, trail},
     http::{
-        Peer,
+        Arrived, Peer,
         problem::{Code, Problem},
     },
     keys::{
@@ -165,10 +166,8 @@ impl FromRequestParts<Arc<Service>> for KeyHolder {
         let mut caller = Caller::default();
         let told = parts.extensions.get::<Told>().cloned().unwrap_or_default();
         let limits = &service.admin_limits;
-        let look = limits.may_fail(client_ip).await.decision.allowed;
-        let refusal = match check(parts, service, client_ip, &mut caller, look).await? {
+        let refusal = match check(parts, service, client_ip, &mut caller).await? {
             Ok(key_id) => {
-                // Reading leaves no audit entry; the request's line tells who it was.
                 tracing::Span::current().record("actor", tracing::field::display(key_id));
                 let standing = limits.call(key_id).await;
                 told.tell(standing);
@@ -177,7 +176,9 @@ impl FromRequestParts<Arc<Service>> for KeyHolder {
                     return Err(too_many(service, caller, &standing, Code::RateLimited).await);
                 }
                 decisions::count(By::Admin, "scope", EventKind::ValidApiKey, "known");
-                return Ok(Self(Admin { key_id, client_ip, proof: Proof::NotNeeded }));
+                let admin = Admin { key_id, client_ip, proof: Proof::NotNeeded };
+                trail::called_by(admin.actor());
+                return Ok(Self(admin));
             }
             Err(refusal) => refusal,
         };
@@ -221,7 +222,7 @@ fn denial(
     reason: &str,
     route: &str,
 ) -> AuditEntry {
-    let method = method_name(parts);
+    let method = method_name(&parts.method);
     let details = format!("reason={reason} method={method} route={route}");
     let mut entry =
         AuditEntry::of(kind, service.clock.now(), details).with_key_hash(caller.key_hash);
@@ -231,9 +232,13 @@ fn denial(
 }
 
 /// A method can be any token, so an unusual one is not repeated.
-pub(super) fn method_name(parts: &Parts) -> &str {
-    match parts.method.as_str() {
-        method @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE") => method,
+pub(super) fn method_name(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
         _ => "other",
     }
 }
@@ -243,7 +248,6 @@ async fn check(
     service: &Service,
     client_ip: IpAddr,
     caller: &mut Caller,
-    look: bool,
 ) -> Result<Result<KeyId, Refusal>, Problem> {
     if query_has_key(parts.uri.query().unwrap_or_default()) {
         return Ok(Err(Refusal::InQuery));
@@ -264,12 +268,15 @@ async fn check(
     let Some(presented) = PresentedKey::new(presented) else {
         return Ok(Err(Refusal::NoKey));
     };
-    let digest = service.admin_limits.digest(&presented);
-    if !look && !service.admin_limits.was_let_in(digest) {
+    let limits = &service.admin_limits;
+    let digest = limits.digest(&presented);
+    // Who was let in before need not wait for the count of those who were not.
+    if !limits.was_let_in(digest) && !limits.may_fail(client_ip).await.decision.allowed {
         return Ok(Err(Refusal::NotLookedAt));
     }
     caller.key_hash = Some(audit_hash(presented.expose()));
-    let verification = service.verifier.verify(presented).await.map_err(|error| {
+    let arrived = parts.extensions.get().map_or_else(Instant::now, |Arrived(at)| *at);
+    let verification = service.verifier.verify_for(arrived, presented).await.map_err(|error| {
         decisions::count(By::Admin, "known", EventKind::DbError, error.reason());
         Problem::from(error)
     })?;
@@ -284,7 +291,7 @@ async fn check(
     let key = match judged {
         Ok(key) => key,
         Err(refusal) => {
-            service.admin_limits.forget(digest).await;
+            limits.forget(digest).await;
             return Ok(Err(refusal));
         }
     };

@@ -1,16 +1,13 @@
 //! `POST /api/v1/admin/api-keys/`
 
-use axum::{
-    extract::State,
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use secrecy::ExposeSecret;
 use std::sync::Arc;
 
 use super::{
     authenticate::Admin,
     idempotency::{Call, IdempotencyParameter, Idempotent, KeyMadeBeforeView, replay},
+    path::located,
     precondition::Tagged,
     query::{Nothing, Parameters},
 };
@@ -116,15 +113,10 @@ pub(super) async fn handler(
 }
 
 fn created(issued: IssuedKey) -> Response {
-    let location = HeaderValue::from_str(&format!("/api/v1/admin/api-keys/{}", issued.key.key_id));
-    let version = issued.key.version;
+    let (key_id, version) = (issued.key.key_id, issued.key.version);
     let view =
         IssuedKeyView { key: KeyView::from(issued.key), api_key: issued.api_key.expose_secret() };
-    let mut response = Tagged(StatusCode::CREATED, version, view).into_response();
-    if let Ok(location) = location {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    response
+    located(Tagged(StatusCode::CREATED, version, view), key_id)
 }
 
 #[cfg(test)]
@@ -239,7 +231,7 @@ mod tests {
                 "rate_limit.burst",
             ),
             (
-                r#"{"name": "a", "rate_limit": {"requests": 1, "window_seconds": 1, "reach": "fleet"}}"#,
+                r#"{"name": "a", "rate_limit": {"requests": 1, "window_seconds": 1, "reach": "world"}}"#,
                 "rate_limit.reach",
             ),
             (r#"{"name": "a", "expires_at": "2020-01-01T00:00:00Z"}"#, "expires_at"),

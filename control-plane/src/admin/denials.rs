@@ -1,6 +1,7 @@
 //! What becomes of refusals when there are too many: the first one of each caller and minute is an
 //! audit entry, those after it are counted, and the count becomes an entry when the minute is over.
-//! So a flood of refused calls leaves a few rows a minute, and none of them is left out.
+//! So a flood of refused calls leaves a few rows a minute, and none of them is left out. The same
+//! becomes of calls that failed before it was known whose they are.
 
 use edge_protocol::EventKind;
 use jiff::Timestamp;
@@ -12,7 +13,7 @@ use std::{
 };
 
 use super::limit::network;
-use crate::audit::{Actor, AuditEntry};
+use crate::audit::{Actor, AuditEntry, trail};
 
 /// Callers that are told apart in a minute; of all other addresses there is one count. Good keys are
 /// told apart always: there are only as many as were made.
@@ -28,6 +29,8 @@ pub(super) enum Caller {
     Key(KeyId, IpAddr),
     /// A good key whose second factor is not accepted, from where it calls, and why.
     SecondFactor(KeyId, IpAddr, &'static str),
+    /// Someone at an address whose credential could not be looked at.
+    Unknown(IpAddr),
 }
 
 impl Caller {
@@ -36,6 +39,7 @@ impl Caller {
             Self::Address(client_ip) => network(client_ip),
             Self::Key(key_id, _) => key_id.to_string(),
             Self::SecondFactor(key_id, _, reason) => format!("{key_id} {reason}"),
+            Self::Unknown(client_ip) => format!("{} not_verified", network(client_ip)),
         }
     }
 
@@ -45,6 +49,16 @@ impl Caller {
             Self::Address(_) => "too_many_failures",
             Self::Key(..) => "rate_limited",
             Self::SecondFactor(_, _, reason) => reason,
+            Self::Unknown(_) => "not_verified",
+        }
+    }
+
+    /// What its entries are.
+    fn kind(self) -> EventKind {
+        match self {
+            Self::Address(_) | Self::Key(..) => EventKind::AdminDenied,
+            Self::SecondFactor(..) => EventKind::TotpDenied,
+            Self::Unknown(_) => EventKind::AdminFailed,
         }
     }
 
@@ -52,12 +66,12 @@ impl Caller {
     fn entry(self, at: Timestamp, more: &str) -> AuditEntry {
         let details = format!("reason={} {more}", self.reason());
         let denied = |client_ip| {
-            let mut entry = AuditEntry::of(EventKind::AdminDenied, at, details.clone());
+            let mut entry = AuditEntry::of(self.kind(), at, details.clone());
             entry.event.client_ip = Some(client_ip);
             entry
         };
         match self {
-            Self::Address(client_ip) => denied(client_ip),
+            Self::Address(client_ip) | Self::Unknown(client_ip) => denied(client_ip),
             Self::Key(key_id, client_ip) => {
                 let mut entry = denied(client_ip);
                 entry.event.key_id = Some(key_id.to_string());
@@ -65,7 +79,7 @@ impl Caller {
             }
             Self::SecondFactor(key_id, client_ip, _) => {
                 let by = Actor::Key { key_id, client_ip };
-                AuditEntry::by(&by, EventKind::TotpDenied, key_id, at, &details)
+                AuditEntry::by(&by, self.kind(), key_id, at, &details)
             }
         }
     }
@@ -81,8 +95,8 @@ struct Refused {
 #[derive(Default)]
 struct Counts {
     callers: HashMap<String, Refused>,
-    /// Of callers that found no room of their own.
-    others: u64,
+    /// Of callers that found no room of their own, by what became of them.
+    others: HashMap<(EventKind, &'static str), u64>,
 }
 
 /// Counts refusals.
@@ -92,6 +106,7 @@ pub struct Denials(Mutex<Counts>);
 impl Denials {
     /// Notes a refusal. `what` is what the entry says of it, if it is to be one.
     pub(super) fn note(&self, caller: Caller, now: Timestamp, what: &str) -> Option<AuditEntry> {
+        trail::told();
         let minute = minute(now);
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let name = caller.name();
@@ -100,8 +115,9 @@ impl Denials {
             refused.more += 1;
             return None;
         }
-        if matches!(caller, Caller::Address(_)) && counts.callers.len() >= MAX_CALLERS {
-            counts.others += 1;
+        let is_anybody = matches!(caller, Caller::Address(_) | Caller::Unknown(_));
+        if is_anybody && counts.callers.len() >= MAX_CALLERS {
+            *counts.others.entry((caller.kind(), caller.reason())).or_default() += 1;
             return None;
         }
         counts.callers.insert(name, Refused { caller, minute, more: 0 });
@@ -122,15 +138,16 @@ impl Denials {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let over = counts.callers.extract_if(|_, refused| over(refused));
         let over: Vec<_> = over.map(|(_, refused)| refused).collect();
-        let others = if over.is_empty() { 0 } else { std::mem::take(&mut counts.others) };
+        let others =
+            if over.is_empty() { HashMap::new() } else { std::mem::take(&mut counts.others) };
         drop(counts);
         let told = over.into_iter().filter(|refused| refused.more > 0);
         let mut entries: Vec<_> = told
             .map(|it| it.caller.entry(now, &format!("more_in_that_minute={}", it.more)))
             .collect();
-        if others > 0 {
-            let details = format!("reason=too_many_failures callers=others count={others}");
-            entries.push(AuditEntry::of(EventKind::AdminDenied, now, details));
+        for ((kind, reason), count) in others {
+            let details = format!("reason={reason} callers=others count={count}");
+            entries.push(AuditEntry::of(kind, now, details));
         }
         entries
     }

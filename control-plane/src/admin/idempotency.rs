@@ -8,14 +8,13 @@ use axum::{
     Json,
     body::Bytes,
     extract::{FromRequest, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
 use key_policy::KeyId;
 use serde::{Serialize, de::DeserializeOwned};
-use std::borrow::Cow;
 
-use super::{authenticate::Admin, body};
+use super::{authenticate::Admin, body, path::located};
 use crate::{
     http::problem::{Code, Problem},
     keys::{
@@ -113,10 +112,7 @@ impl<T> Idempotent<T> {
 }
 
 /// All that two calls of one name must have in common.
-fn asked<'a>(about: &[&str], body: &'a [u8]) -> Cow<'a, [u8]> {
-    if about.is_empty() {
-        return Cow::Borrowed(body);
-    }
+fn asked(about: &[&str], body: &[u8]) -> Vec<u8> {
     let mut asked = Vec::new();
     for part in about {
         // With its length, so that parts cannot be taken for one another's.
@@ -124,7 +120,7 @@ fn asked<'a>(about: &[&str], body: &'a [u8]) -> Cow<'a, [u8]> {
         asked.extend(part.as_bytes());
     }
     asked.extend(body);
-    Cow::Owned(asked)
+    asked
 }
 
 fn word(headers: &HeaderMap) -> Result<Option<String>, Problem> {
@@ -180,10 +176,7 @@ pub(super) async fn replay(service: &Service, key_id: KeyId) -> Result<Response,
     let view = KeyMadeBeforeView { key: KeyView::from(key), api_key: None };
     let mut response = (StatusCode::OK, Json(view)).into_response();
     response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-    if let Ok(location) = HeaderValue::from_str(&format!("/api/v1/admin/api-keys/{key_id}")) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
+    Ok(located(response, key_id))
 }
 
 #[cfg(test)]

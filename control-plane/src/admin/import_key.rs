@@ -1,26 +1,26 @@
 //! `POST /api/v1/admin/api-keys/import`
 
-use axum::{
-    Json,
-    extract::State,
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use std::sync::Arc;
 
 use super::{
     authenticate::Admin,
-    body,
+    idempotency::{Call, IdempotencyParameter, Idempotent, KeyMadeBeforeView, replay},
+    path::located,
+    precondition::Tagged,
     query::{Nothing, Parameters},
 };
 use crate::{
     http::problem::{Code, Problem},
     keys::{
-        import::{ImportError, ImportRequest, ImportedKeyView},
+        import::{ImportError, ImportRequest, ImportedKeyView, ImportedOnce},
         new_key::FieldError,
     },
     service::Service,
 };
+
+/// What names of requests belong to.
+const PLACE: &str = "POST /api/v1/admin/api-keys/import";
 
 /// Why no key was imported.
 #[derive(Debug, thiserror::Error)]
@@ -73,42 +73,73 @@ impl From<ImportKeyError> for Problem {
 /// Takes a key that was made elsewhere. It must keep the policy's rules; those that can be
 /// overridden are overridden by `policy_override`, with a reason that stays with the key. What
 /// has to be changed in the filters' own configuration then is in the answer. A key of our own
-/// form, from another Keygate with the same prefix, keeps its key id.
+/// form, from another Keygate with the same prefix, keeps its key id. With an `Idempotency-Key` a
+/// call that is sent again is answered with the key that it imported.
 #[utoipa::path(
     post,
     path = "/api/v1/admin/api-keys/import",
     tag = "keys",
     operation_id = "import_key",
+    params(IdempotencyParameter),
     request_body = ImportRequest,
     responses(
         (
             status = CREATED,
             description = "The key was imported",
             body = ImportedKeyView,
-            headers(("Location", description = "Where the key is found.")),
+            headers(
+                ("Location", description = "Where the key is found."),
+                ("ETag" = String, description = "The version of the key."),
+            ),
         ),
-        (status = CONFLICT, description = "`key_exists`: it is known already, or its key id is another's"),
+        (
+            status = OK,
+            description = "This call had imported the key before. Nothing was done",
+            body = KeyMadeBeforeView,
+            headers(
+                ("Location", description = "Where the key is found."),
+                ("Idempotent-Replayed", description = "`true`"),
+            ),
+        ),
+        (
+            status = CONFLICT,
+            description = "`key_exists`: it is known already, or its key id is another's; `idempotency_key_in_use`: the same call is under way",
+        ),
     )
 )]
 pub(super) async fn handler(
     admin: Admin,
     Parameters(Nothing {}): Parameters<Nothing>,
     State(service): State<Arc<Service>>,
-    body::Json(request): body::Json<ImportRequest>,
+    call: Idempotent<ImportRequest>,
 ) -> Result<Response, Problem> {
+    let (request, turn) = match call.begin(&service, &admin, PLACE, &[]).await? {
+        Call::Make(request, turn) => (request, turn),
+        Call::Made(response) => return Ok(response),
+    };
     let foreign = request.check(service.clock.now()).map_err(ImportKeyError::Invalid)?;
     let (importing, actor) = (Arc::clone(&service), admin.actor());
     let imported = service
-        .complete(async move { importing.issuer.import(foreign, &actor).await })
+        .complete(async move {
+            // The turn is held until it is done, even if nobody waits for it any more.
+            let Some(turn) = turn else {
+                return importing.issuer.import(foreign, &actor).await.map(Ok);
+            };
+            Ok(match importing.issuer.import_once(foreign, &actor, turn.claim()).await? {
+                ImportedOnce::Now(imported) => Ok(*imported),
+                ImportedOnce::Before(made) => Err(turn.judge(&made)),
+            })
+        })
         .await?
         .map_err(ImportKeyError::from)?;
-    let location = format!("/api/v1/admin/api-keys/{}", imported.key.key_id);
+    let imported = match imported {
+        Ok(imported) => imported,
+        // Another control plane was faster.
+        Err(made) => return replay(&service, made?).await,
+    };
+    let (key_id, version) = (imported.key.key_id, imported.key.version);
     let view = ImportedKeyView::from(imported);
-    let mut response = (StatusCode::CREATED, Json(view)).into_response();
-    if let Ok(location) = HeaderValue::from_str(&location) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
+    Ok(located(Tagged(StatusCode::CREATED, version, view), key_id))
 }
 
 #[cfg(test)]
@@ -126,6 +157,31 @@ mod tests {
 
     async fn import(it: &TestService, admin: &str, body: &Value) -> Answer {
         send(&it.admin, call("POST", PATH, admin, Some(&body.to_string()))).await
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_sent_again_is_told_what_it_imported() {
+        let it = TestService::start().await;
+        let (_, good) = it.issue_admin().await;
+        let send_as = async |word: &str, name: &str| {
+            let body = json!({"api_key": GOOD, "name": name}).to_string();
+            let mut request = call("POST", PATH, &good, Some(&body));
+            request.headers_mut().insert("idempotency-key", word.parse().expect("a value"));
+            send(&it.admin, request).await
+        };
+        let first = send_as("one", "partner").await;
+        assert_eq!(first.status, 201, "{first:?}");
+        let again = send_as("one", "partner").await;
+        assert_eq!(
+            (again.status.as_u16(), again.header("idempotent-replayed")),
+            (200, Some("true"))
+        );
+        assert_eq!(again.json()["key_id"], first.json()["key_id"]);
+        assert_eq!(again.header("location"), first.header("location"));
+        assert!(!String::from_utf8_lossy(&again.body).contains(GOOD));
+        let other = send_as("one", "another").await;
+        assert_eq!(other.problem(), (422, "idempotency_key_reused".to_owned()));
+        assert_eq!(send_as("two", "partner").await.problem(), (409, "key_exists".to_owned()));
     }
 
     #[tokio::test]

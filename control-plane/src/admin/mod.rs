@@ -1,6 +1,7 @@
 //! The admin API: one endpoint, one file.
 
 pub mod audit_log;
+mod audited;
 mod authenticate;
 mod body;
 pub mod check_policy;
@@ -54,8 +55,12 @@ const MAX_REQUESTS: usize = 128;
 
 /// The routes of the admin listener, with their description.
 pub(crate) fn routes() -> OpenApiRouter<Arc<Service>> {
+    with_public_routes(api())
+}
+
+fn with_public_routes(api: OpenApiRouter<Arc<Service>>) -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::with_openapi(openapi::base())
-        .merge(api())
+        .merge(api)
         .merge(health::routes())
         .routes(routes!(openapi::handler))
 }
@@ -94,7 +99,9 @@ pub fn router(
         long_polls: &[],
         failure: |failure| Problem::from(failure).into_response(),
     };
-    let (router, _) = routes().split_for_parts();
+    // Outside of all else, so that no call of the API is without an entry.
+    let audit = middleware::from_fn_with_state(Arc::clone(service), audited::audited);
+    let (router, _) = with_public_routes(api().layer(audit)).split_for_parts();
     router
         .layer(Extension(metrics))
         .fallback(|| async { Problem::new(Code::NotFound) })

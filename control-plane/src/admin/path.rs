@@ -2,11 +2,13 @@
 
 use axum::{
     extract::{FromRequestParts, Path},
-    http::request::Parts,
+    http::{HeaderValue, header, request::Parts},
+    response::{IntoResponse, Response},
 };
 use key_policy::KeyId;
 
 use crate::{
+    audit::trail,
     http::problem::{Code, Problem},
     openapi::text::KeyIdText,
 };
@@ -30,6 +32,16 @@ impl<S: Send + Sync> FromRequestParts<S> for KeyPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let name = Path::<String>::from_request_parts(parts, state).await.ok();
         let key_id = name.and_then(|Path(name)| name.parse().ok());
+        key_id.inspect(|key_id| trail::is_about(*key_id));
         key_id.map(Self).ok_or_else(|| Problem::new(Code::NotFound))
     }
+}
+
+/// An answer that says where the key is found.
+pub(super) fn located(answer: impl IntoResponse, key_id: KeyId) -> Response {
+    let mut response = answer.into_response();
+    if let Ok(place) = HeaderValue::from_str(&format!("/api/v1/admin/api-keys/{key_id}")) {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    response
 }

@@ -1,10 +1,6 @@
 //! `POST /api/v1/admin/api-keys/{key_id}/rotate`: makes a key that takes another one's place.
 
-use axum::{
-    extract::State,
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use secrecy::ExposeSecret;
 use std::sync::Arc;
 
@@ -12,7 +8,7 @@ use super::{
     authenticate::Admin,
     create_key::CreateKeyError,
     idempotency::{Call, IdempotencyParameter, KeyMadeBeforeView, OptionalIdempotent, replay},
-    path::{KeyIdParameter, KeyPath},
+    path::{KeyIdParameter, KeyPath, located},
     precondition::{OptionalIfMatch, OptionalIfMatchParameter, Tagged},
     query::{Nothing, Parameters},
 };
@@ -142,8 +138,7 @@ pub(super) async fn handler(
 }
 
 fn rotated(RotatedKey { issued, superseded }: RotatedKey) -> Response {
-    let location = format!("/api/v1/admin/api-keys/{}", issued.key.key_id);
-    let version = issued.key.version;
+    let (key_id, version) = (issued.key.key_id, issued.key.version);
     let view = RotatedKeyView {
         issued: IssuedKeyView {
             key: KeyView::from(issued.key),
@@ -151,11 +146,7 @@ fn rotated(RotatedKey { issued, superseded }: RotatedKey) -> Response {
         },
         superseded: KeyView::from(superseded),
     };
-    let mut response = Tagged(StatusCode::CREATED, version, view).into_response();
-    if let Ok(location) = HeaderValue::from_str(&location) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    response
+    located(Tagged(StatusCode::CREATED, version, view), key_id)
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ pub(super) async fn require(
 /// tries are counted, so each of them is an entry; all else is as many as the caller likes.
 async fn deny(parts: &Parts, service: &Service, admin: &Admin, denial: Denial) -> Problem {
     let route = parts.extensions.get::<MatchedPath>().map_or("-", MatchedPath::as_str);
-    let what = format!("method={} route={route}", method_name(parts));
+    let what = format!("method={} route={route}", method_name(&parts.method));
     match denial {
         Denial::Wrong | Denial::Used | Denial::Locked => {
             count(denial);

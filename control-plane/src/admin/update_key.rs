@@ -107,7 +107,15 @@ pub(super) async fn handler(
     let done = loop {
         let key = service.store.key(key_id).await?.ok_or_else(|| Problem::new(Code::NotFound))?;
         let version = key.version;
-        let change = whole(named.clone(), key)?.check().map_err(UpdateKeyError::Invalid)?;
+        let (request, fixed) = whole(named.clone(), key)?;
+        let change = request.check().map_err(UpdateKeyError::Invalid)?;
+        // Before what cannot be changed is compared: who decided on another version saw other values.
+        if !expected.holds(version) {
+            break Err(UpdateError::Outdated(version));
+        }
+        if !fixed.is_empty() {
+            return Err(UpdateKeyError::Invalid(fixed).into());
+        }
         // What was filled in is of this version.
         let of_this = expected.at(version);
         let (updating, actor) = (Arc::clone(&service), admin.actor());
@@ -129,8 +137,12 @@ pub(super) async fn handler(
     Ok(Tagged::key(done.map_err(UpdateKeyError::from)?))
 }
 
-/// The change, with what was left out as it is in the key.
-fn whole(mut named: Map<String, Value>, key: Key) -> Result<UpdateKeyRequest, Problem> {
+/// The change, with what was left out as it is in the key; and what of it would change what cannot be
+/// changed.
+fn whole(
+    mut named: Map<String, Value>,
+    key: Key,
+) -> Result<(UpdateKeyRequest, Vec<FieldError>), Problem> {
     let unreadable = |_| Problem::new(Code::Internal);
     let Value::Object(is) = serde_json::to_value(KeyView::from(key)).map_err(unreadable)? else {
         return Err(Problem::new(Code::Internal));
@@ -139,15 +151,15 @@ fn whole(mut named: Map<String, Value>, key: Key) -> Result<UpdateKeyRequest, Pr
     for (field, value) in is {
         if WRITABLE.contains(&field.as_str()) {
             named.entry(field).or_insert(value);
-        } else if named.remove(&field).is_some_and(|sent| sent != value) {
+        } else if named.remove(&field).is_some_and(|sent| sent != value)
+            // A key in use is used between the question and the change.
+            && field != "last_used_at"
+        {
             let message = "cannot be changed; leave it out, or as it is".to_owned();
             errors.push(FieldError { field, message });
         }
     }
-    if !errors.is_empty() {
-        return Err(UpdateKeyError::Invalid(errors).into());
-    }
-    body::parse(&serde_json::to_vec(&named).map_err(unreadable)?)
+    Ok((body::parse(&serde_json::to_vec(&named).map_err(unreadable)?)?, errors))
 }
 
 #[cfg(test)]
@@ -382,7 +394,15 @@ mod tests {
         let answer = send(&it.admin, put(&key, &good, Some("\"2\""), &whole)).await;
         assert_eq!((answer.status.as_u16(), &answer.json()["version"]), (200, &json!(3)));
         assert_eq!(answer.json()["allowed_ips"], json!(["10.0.0.0/8"]));
-        // What was got earlier says that it is of another version.
+        // It is used meanwhile, which makes no other version.
+        let mut used = answer.json();
+        used["last_used_at"] = json!("2020-01-01T00:00:00Z");
+        used["description"] = json!("d");
+        let answer = send(&it.admin, put(&key, &good, Some("\"3\""), &used)).await;
+        assert_eq!((answer.status.as_u16(), &answer.json()["last_used_at"]), (200, &Value::Null));
+        // What was got earlier is of another version, and is told so if it asks.
+        let refused = send(&it.admin, put(&key, &good, Some("\"2\""), &whole)).await;
+        assert_eq!(refused.problem(), (412, "precondition_failed".to_owned()));
         let refused = send(&it.admin, put(&key, &good, Some("*"), &whole)).await;
         assert_eq!(refused.problem(), (422, "invalid_fields".to_owned()));
         assert_eq!(refused.json()["errors"][0]["pointer"], "#/version");
@@ -401,7 +421,7 @@ mod tests {
         let path = format!("{PATH}{}", key.key_id);
         let is = send(&it.admin, call("GET", &path, &good, None)).await.json();
         for field in is.as_object().expect("an object").keys() {
-            if !WRITABLE.contains(&&**field) {
+            if !WRITABLE.contains(&&**field) && field != "last_used_at" {
                 assert_eq!(refused(json!({ field: "other" })).await, format!("#/{field}"));
             }
         }

@@ -6,6 +6,7 @@ pub mod pages;
 pub mod read;
 pub mod recorder;
 pub mod signer;
+pub mod trail;
 pub mod verify;
 mod waiting;
 
@@ -69,6 +70,18 @@ impl AuditEntry {
     /// An entry about a key that an administrator acted on. `details` follow who and from where.
     #[must_use]
     pub fn by(actor: &Actor, kind: EventKind, key_id: KeyId, at: Timestamp, details: &str) -> Self {
+        Self::of_call(actor, kind, Some(key_id), at, details)
+    }
+
+    /// The same, where what an administrator did may be about no key in particular.
+    #[must_use]
+    pub fn of_call(
+        actor: &Actor,
+        kind: EventKind,
+        about: Option<KeyId>,
+        at: Timestamp,
+        details: &str,
+    ) -> Self {
         let client_ip = actor.client_ip();
         let from = client_ip.map_or_else(|| "-".to_owned(), |ip| ip.to_string());
         let details = format!("actor={} client_ip={from} {details}", actor.name());
@@ -77,7 +90,7 @@ impl AuditEntry {
                 at_ms: unix_ms(at),
                 kind,
                 key_hash: None,
-                key_id: Some(key_id.to_string()),
+                key_id: about.map(|key_id| key_id.to_string()),
                 client_ip,
                 details: details.trim_end().to_owned(),
                 shadow: false,
@@ -110,8 +123,12 @@ impl AuditEntry {
         self
     }
 
-    /// Writes the entry's log line.
+    /// Writes the entry's log line. A call within which this happens needs no other entry.
     pub fn log(&self) {
+        // That a recovery code was used up says nothing of what became of the call.
+        if self.event.kind != EventKind::TotpRecoveryUsed {
+            trail::told();
+        }
         let line = self.event.log_line(&format!("{:.3}", from_unix_ms(self.event.at_ms)));
         match self.event.kind {
             EventKind::KeyCreated
@@ -119,7 +136,9 @@ impl AuditEntry {
             | EventKind::KeyRotated
             | EventKind::KeyRevoked
             | EventKind::ValidApiKey
+            | EventKind::AdminRead
             | EventKind::SecretKeyRotated
+            | EventKind::TotpIssued
             | EventKind::TotpEnrolled
             | EventKind::BackupMade
             | EventKind::BackupRestored => tracing::info!(target: "keygate::audit", "{line}"),

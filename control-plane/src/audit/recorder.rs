@@ -1,7 +1,7 @@
 //! Writes the control plane's own events that are no part of a change: refused admin calls,
-//! violations. Those who report one at the same time share a transaction, so a flood of refused
-//! calls costs a few writes a second, and each caller still knows its event is safe before it
-//! answers.
+//! violations, reads. Those who report one at the same time share a transaction, so a flood of
+//! refused calls costs a few writes a second, and each caller still knows its event is safe before
+//! it answers. What nobody waits for gathers for a second, so that reads cost one write a second.
 
 use edge_protocol::EventKind;
 use std::{
@@ -11,7 +11,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::{
+    sync::{Mutex, mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{AuditEntry, waiting::Waiting};
@@ -19,18 +22,24 @@ use crate::{clock::Clock, metrics, store::Store};
 
 /// Events that may wait to be written.
 const QUEUE: usize = 2048;
+/// Of these, how many may be such as nobody waits for: reads must not keep refusals out.
+const UNHURRIED: usize = QUEUE / 2;
+/// For how long what nobody waits for gathers before it is written.
+const GATHER: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 1000 });
 /// Events in a transaction.
 const BATCH: usize = 500;
-/// How long a caller waits for its event to be safe; its log line is written in any case.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a caller waits for its event to be safe; its log line is written in any case. A filter
+/// that asks waits a second for its answer, and must get one.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Between attempts while the database cannot be written.
-const RETRY_EVERY: Duration = Duration::from_millis(500);
+const RETRY_EVERY: Duration = Duration::from_millis(250);
 /// How long to go on trying when the service ends.
 const LAST_TRY: Duration = Duration::from_secs(3);
 
 struct Report {
     entry: AuditEntry,
-    written: oneshot::Sender<()>,
+    /// Who waits for it to be written, if anybody does.
+    written: Option<oneshot::Sender<()>>,
 }
 
 /// What is not written yet.
@@ -75,14 +84,31 @@ impl Recorder {
     pub async fn record(&self, entry: AuditEntry) {
         entry.log();
         let (written, done) = oneshot::channel();
-        let report = Report { entry, written };
-        if !self.waiting.join(|| self.reports.try_send(report).is_ok()) {
+        if self.send(Report { entry, written: Some(written) }) {
+            // Whether it was written in time or not, the caller has its own answer to give.
+            let _ = tokio::time::timeout(PATIENCE, done).await;
+        }
+    }
+
+    /// Logs an event, and has it written within about a second. Nobody waits for it, so a database
+    /// that fails keeps nobody up. It is counted where there is no room, as the others are.
+    pub fn note(&self, entry: AuditEntry) {
+        entry.log();
+        self.send(Report { entry, written: None });
+    }
+
+    /// Puts it into the queue, or counts it; says whether there was room.
+    fn send(&self, report: Report) -> bool {
+        let sent = self.waiting.join(|| {
+            let queued = QUEUE.saturating_sub(self.reports.capacity());
+            let room = report.written.is_some() || queued < UNHURRIED;
+            room && self.reports.try_send(report).is_ok()
+        });
+        if !sent {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             ::metrics::counter!(metrics::AUDIT_DROPPED).increment(1);
-            return;
         }
-        // Whether it was written in time or not, the caller has its own answer to give.
-        let _ = tokio::time::timeout(PATIENCE, done).await;
+        sent
     }
 
     /// What is not written yet.
@@ -108,6 +134,7 @@ impl Recorder {
                 count = inbox.recv_many(&mut batch, BATCH) => if count == 0 { return },
                 () = stop.cancelled() => break,
             }
+            gather(&mut inbox, &mut batch, &stop).await;
             self.write(batch, &stop).await;
         }
         inbox.close();
@@ -149,9 +176,26 @@ impl Recorder {
         }
         self.failing.store(false, Ordering::Relaxed);
         self.waiting.leave(count);
-        for written in waiting {
+        for written in waiting.into_iter().flatten() {
             // The caller may have lost its patience.
             let _ = written.send(());
+        }
+    }
+}
+
+/// Adds what comes within [`GATHER`] to what nobody waits for; ends when somebody does.
+async fn gather(
+    inbox: &mut mpsc::Receiver<Report>,
+    batch: &mut Vec<Report>,
+    stop: &CancellationToken,
+) {
+    let until = Instant::now() + GATHER;
+    while batch.len() < BATCH && batch.iter().all(|report| report.written.is_none()) {
+        let room = BATCH - batch.len();
+        tokio::select! {
+            count = inbox.recv_many(batch, room) => if count == 0 { return },
+            () = tokio::time::sleep_until(until) => return,
+            () = stop.cancelled() => return,
         }
     }
 }
@@ -188,9 +232,46 @@ mod tests {
 
         it.database.execute("ALTER TABLE elsewhere RENAME TO api_key_audit_log").await;
         it.service.recorder.record(entry(&it, "n=2")).await;
+        // Both are written by the next attempt; a caller's patience may have ended before.
+        let written = async {
+            while it.service.recorder.backlog().events > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), written).await.expect("written at last");
         let details: Vec<_> = it.audit().await.into_iter().map(|(_, details)| details).collect();
         assert_eq!(details, ["n=1", "n=2"]);
         assert_eq!(health(&it).await["status"], "healthy");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_written_together_and_leaves_room_for_refusals() {
+        let it = TestService::start().await;
+        let recorder = Recorder::new(Arc::clone(&it.service.store), Arc::clone(&it.service.clock));
+        for _ in 0..UNHURRIED + 5 {
+            recorder.note(entry(&it, "read"));
+        }
+        assert_eq!(recorder.dropped.load(Ordering::Relaxed), 5);
+        let refused = entry(&it, "refused");
+        let mut refused = Box::pin(recorder.record(refused));
+        let _ = tokio::time::timeout(Duration::ZERO, refused.as_mut()).await;
+        assert_eq!(recorder.dropped.load(Ordering::Relaxed), 5, "a refusal finds room");
+        let stop = CancellationToken::new();
+        // It is written without waiting for more.
+        let written = async {
+            refused.await;
+            while recorder.backlog().events > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = recorder.run(stop) => panic!("it ended"),
+            () = written => {}
+        }
+        let filter = crate::store::AuditFilter::default();
+        let rows = it.service.store.audit_rows(&filter, 5000).await.expect("rows");
+        assert_eq!(rows.len(), UNHURRIED + 2);
+        assert_eq!(rows.iter().filter(|row| row.entry.event.details == "count=5").count(), 1);
     }
 
     #[tokio::test]

@@ -14,10 +14,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    BackupError, Manifest, Progress, Watcher, error::InFile, manifest::Mac, staging::create_private,
-};
-use crate::keys::digest::DigestKey;
+use super::{BackupError, Manifest, Progress, Watcher, error::InFile, manifest::Mac};
+use crate::{keys::digest::DigestKey, private_file};
 
 const MAGIC: &str = "keygate backup 1";
 /// The first word of what any version writes.
@@ -67,7 +65,7 @@ pub(super) fn write(
         serde_json::to_string(manifest).map_err(|error| BackupError::Foreign(error.to_string()))?;
     let mac = Mac::of(line.as_bytes(), secret);
     let mut from = File::open(payload).in_file("reading", payload)?;
-    let mut file = create_private(path).in_file("writing", path)?;
+    let mut file = private_file::create_new(path).in_file("writing", path)?;
     let head = format!("{MAGIC}\n{line}\n{mac}\n");
     let written = file.write_all(head.as_bytes());
     let written = written.and_then(|()| copy(&mut from, &mut file, Some(manifest.bytes), watcher));
@@ -130,7 +128,7 @@ impl Backup {
         to: &Path,
         watcher: &mut Watcher<'_>,
     ) -> Result<(), BackupError> {
-        let mut file = create_private(to).in_file("writing", to)?;
+        let mut file = private_file::create_new(to).in_file("writing", to)?;
         let done = self.copy_to(&mut file, watcher);
         self.compare(done.in_file("copying the backup to", to)?)?;
         file.sync_all().in_file("writing", to)

@@ -107,7 +107,6 @@ impl Facts {
         let head = store.chain_head().await?;
         let end =
             AuditEnd { database_id: head.database_id, sequence: head.sequence, hash: head.hash };
-        let feed_sequence = store.position().await?.sequence;
         let keys = store.secret_use(made_at).await?.iter().map(|it| it.keys).sum();
         let audit_rows = verify_log(config, store, random, None, watcher).await?;
         let secrets = secret_key::load(config, store, random).await?;
@@ -119,7 +118,6 @@ impl Facts {
             keygate: env!("CARGO_PKG_VERSION").to_owned(),
             backend: Backend::of(&config.database),
             keys,
-            feed_sequence,
             audit: end,
             secret_key: named,
             bytes: 0,

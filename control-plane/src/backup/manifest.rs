@@ -64,8 +64,6 @@ pub struct Manifest {
     pub backend: Backend,
     /// How many keys it holds, the revoked and expired ones too.
     pub keys: u64,
-    /// Where the change feed stood.
-    pub feed_sequence: u64,
     /// Where the audit log stood.
     pub audit: AuditEnd,
     /// The name of the secret key that its keys are looked up with.
@@ -90,7 +88,8 @@ impl Mac {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
         hex::decode_to_slice(text, &mut bytes).ok()?;
-        Some(Self(bytes))
+        // As it is printed, and not with capitals as well: a backup has one form.
+        Some(Self(bytes)).filter(|mac| mac.to_string() == text)
     }
 
     /// Whether it is the one of this line, in constant time.

@@ -3,8 +3,7 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File, OpenOptions},
-    io,
+    fs::{self, File},
     path::{Path, PathBuf},
 };
 
@@ -51,15 +50,6 @@ impl Drop for Staging {
             tracing::warn!(folder = %self.folder.display(), %error, "an unfinished copy stays behind");
         }
     }
-}
-
-/// Makes a new file for its owner's eyes only.
-pub(super) fn create_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 /// A name in a folder is on the disk when the folder is.

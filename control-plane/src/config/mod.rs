@@ -4,6 +4,7 @@
 mod audit;
 mod database_url;
 mod limits;
+pub(crate) mod percent;
 mod postgres;
 mod redis;
 mod secret_key;

@@ -51,6 +51,8 @@ pub(super) async fn handler(
         tokio::select! {
             // The store outlives its watchers, so this is news and nothing else.
             _ = news.changed() => {}
+            // That there is no news is for the database to say: a filter takes it for the word that
+            // all it remembers is good.
             () = tokio::time::sleep_until(deadline) => {}
             () = service.stop.cancelled() => {}
         }

@@ -88,6 +88,10 @@ fn is_of_filters(kind: EventKind) -> bool {
         | EventKind::KeyRotated
         | EventKind::KeyRevoked
         | EventKind::AdminDenied
+        | EventKind::AdminRead
+        | EventKind::AdminRefused
+        | EventKind::AdminFailed
+        | EventKind::TotpIssued
         | EventKind::SecretKeyRotated
         | EventKind::TotpEnrolled
         | EventKind::TotpDisabled

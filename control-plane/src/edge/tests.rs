@@ -64,6 +64,7 @@ async fn nobody_is_let_in_without_the_token_and_every_answer_is_stamped() {
         ("POST", "/edge/v1/verify"),
         ("GET", "/edge/v1/changes"),
         ("POST", "/edge/v1/events"),
+        ("POST", "/edge/v1/leases"),
         ("GET", "/x"),
     ];
     for (method, path) in paths {
@@ -90,6 +91,19 @@ async fn nobody_is_let_in_without_the_token_and_every_answer_is_stamped() {
         assert_eq!(answer.header("x-keygate-edge"), Some("1"));
         assert!(answer.json()["detail"].is_string());
     }
+}
+
+#[tokio::test]
+async fn an_envoy_learns_without_a_token_whether_to_call_here() {
+    let it = TestService::start().await;
+    let ready = async || send(&it.edge, call("GET", "/readyz", None, String::new())).await;
+    let answer = ready().await;
+    assert_eq!((answer.status, &*answer.body), (StatusCode::OK, b"ready\n".as_slice()));
+    assert_eq!(answer.header("x-keygate-edge"), Some("1"));
+    let posted = send(&it.edge, call("POST", "/readyz", None, String::new())).await;
+    assert_eq!(posted.status, StatusCode::METHOD_NOT_ALLOWED);
+    it.service.stop.cancel();
+    assert_eq!(ready().await.status, StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::fault::Fault;
 use crate::{
     audit::AuditEntry,
+    http::Arrived,
     keys::{
         digest::{PresentedKey, audit_hash},
         verify::Outcome,
@@ -23,16 +24,18 @@ use crate::{
 
 pub(super) async fn handler(
     State(service): State<Arc<Service>>,
+    Arrived(arrived): Arrived,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<VerifyAnswer>, Fault> {
     let key = read(body.map_err(|rejection| unreadable(&rejection))?)?;
-    let key_hash = key.as_ref().map(|key| audit_hash(key.expose()));
     let Some(key) = key else {
         decided("credential", EventKind::InvalidFormat, "too_long");
         let as_of = service.store.position().await?;
         return Ok(Json(VerifyAnswer { as_of, verdict: Verdict::Unknown }));
     };
-    let verification = service.verifier.verify(key).await.inspect_err(|error| {
+    // Only a test key that is refused is written down, by its hash.
+    let key_hash = (!service.test_keys).then(|| audit_hash(key.expose()));
+    let verification = service.verifier.verify_for(arrived, key).await.inspect_err(|error| {
         decided("known", EventKind::DbError, error.reason());
     })?;
     let verdict = match verification.outcome {

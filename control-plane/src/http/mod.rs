@@ -11,11 +11,29 @@ pub mod shed;
 pub mod tls;
 pub mod wording;
 
-use std::net::{IpAddr, SocketAddr};
+use axum::{extract::FromRequestParts, http::request::Parts};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+};
+use tokio::time::Instant;
 
 /// Marks an answer to someone who has shown that they belong here.
 #[derive(Clone, Copy, Debug)]
 pub struct Trusted;
+
+/// When a request arrived here.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrived(pub Instant);
+
+impl<S: Sync> FromRequestParts<S> for Arrived {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let arrived = parts.extensions.get().copied();
+        Ok(arrived.unwrap_or_else(|| Self(Instant::now())))
+    }
+}
 
 /// The other end of the connection that a request came by.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tracing::{Instrument, Span, field::Empty};
 
-use super::{Peer, panics, request_id};
+use super::{Arrived, Peer, panics, request_id};
 use crate::{metrics, random::Random, telemetry::spans};
 
 /// Why a handler gave no answer.
@@ -120,8 +120,13 @@ impl Route {
 }
 
 /// Names the request, runs it, counts and logs it.
-pub async fn observe(State(observed): State<Observed>, request: Request, next: Next) -> Response {
+pub async fn observe(
+    State(observed): State<Observed>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let started = Instant::now();
+    request.extensions_mut().insert(Arrived(started));
     let request_id::Named { id, by_caller } = request_id::of(request.headers(), &*observed.random);
     let method = method_label(request.method());
     let route = Route::of(&request);

@@ -295,6 +295,8 @@ impl IntoResponse for Problem {
             errors: self.errors.iter().map(in_request).collect(),
         };
         let mut response = (status, Json(body)).into_response();
+        // For those whom the answer passes on its way out.
+        response.extensions_mut().insert(self.code);
         let mut set = |name: HeaderName, value: &'static str| {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         };

@@ -5,8 +5,12 @@
 //! another one takes over. A lease carries a number, the fence, that is never given twice; who has
 //! lost a lease without noticing can neither prolong it nor say that the work is done. Work that was
 //! begun twice all the same must do no harm: each job is made of transactions that can be repeated.
+//!
+//! A clock that ran ahead leaves times far in the future. What is later than a job's own period and
+//! a lease is brought back to that, so the job waits no longer than it always does.
 
 mod audit;
+mod feed;
 mod once;
 mod run;
 #[cfg(test)]
@@ -14,6 +18,7 @@ mod tests;
 mod usage;
 
 pub use audit::{audit_partitions, audit_retention};
+pub use feed::feed_retention;
 pub use once::forget_requests;
 pub use usage::usage_retention;
 

@@ -8,7 +8,7 @@ use crate::{
     metrics,
     store::{
         StoreError,
-        jobs::{Claim, JobRun},
+        jobs::{Claim, JobRun, Latest},
     },
 };
 
@@ -48,6 +48,13 @@ impl Jobs {
 
     async fn run_if_due(&self, job: &Job) -> Result<(), StoreError> {
         let now = self.clock.now();
+        let latest = Latest { due: after(now, job.every + LEASE), held: after(now, LEASE * 2) };
+        if self.store.heal_job(job.name, &latest).await? {
+            tracing::warn!(
+                job = job.name,
+                "a job was put off for longer than it ever is, and goes on: is a clock wrong?"
+            );
+        }
         let claim = Claim { job: job.name, holder: &self.holder, now, until: after(now, LEASE) };
         let run = self.store.claim_job(&claim).await?;
         if let Some(run) = run {

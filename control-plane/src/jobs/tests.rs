@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::{Job, Jobs, LEASE};
 use crate::{
     clock::testing::ManualClock,
+    store::Changes,
     testing::{Database, START, TestService, on_each_database},
 };
 
@@ -52,7 +53,10 @@ on_each_database!(
     a_job_is_run_by_one_control_plane_each_time_it_is_due,
     when_the_one_that_runs_it_dies_another_takes_over,
     a_job_that_failed_is_tried_again_before_it_would_be_due,
+    a_clock_that_ran_ahead_puts_a_job_off_by_no_more_than_its_period,
+    a_lease_from_a_clock_that_ran_ahead_ends_soon,
     the_audit_log_has_a_place_for_the_coming_days,
+    what_filters_may_not_ask_for_any_more_is_forgotten,
 );
 
 async fn a_job_is_run_by_one_control_plane_each_time_it_is_due(database: Database) {
@@ -110,6 +114,42 @@ async fn a_job_that_failed_is_tried_again_before_it_would_be_due(database: Datab
     assert_eq!(runs.load(Ordering::SeqCst), 2);
 }
 
+async fn a_clock_that_ran_ahead_puts_a_job_off_by_no_more_than_its_period(database: Database) {
+    let (clock, ahead) = (ManualClock::at(START), ManualClock::at("2036-11-25T12:00:00Z"));
+    let runs = Arc::new(AtomicUsize::new(0));
+    counting(&database, &ahead, "one", &runs).await.run_due().await;
+    let other = counting(&database, &clock, "other", &runs).await;
+    other.run_due().await;
+    assert_eq!(runs.load(Ordering::SeqCst), 1, "it may just have been done");
+    clock.advance_ms(EVERY_MS + LEASE_MS);
+    other.run_due().await;
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+    other.run_due().await;
+    assert_eq!(runs.load(Ordering::SeqCst), 2, "from then on it is due as always");
+}
+
+async fn a_lease_from_a_clock_that_ran_ahead_ends_soon(database: Database) {
+    let (clock, ahead) = (ManualClock::at(START), ManualClock::at("2036-11-25T12:00:00Z"));
+    let (begun, runs) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let told = Arc::clone(&begun);
+    let doomed = part(&database, &ahead, "one", move || {
+        told.notify_one();
+        std::future::pending()
+    })
+    .await;
+    tokio::select! {
+        () = doomed.run_due() => panic!("it never ends"),
+        () = begun.notified() => {}
+    }
+    drop(doomed);
+    let other = counting(&database, &clock, "other", &runs).await;
+    for (wait, expected) in [(0, 0), (2 * LEASE_MS - 1, 0), (EVERY_MS, 1)] {
+        clock.advance_ms(wait);
+        other.run_due().await;
+        assert_eq!(runs.load(Ordering::SeqCst), expected);
+    }
+}
+
 async fn the_audit_log_has_a_place_for_the_coming_days(database: Database) {
     let it = TestService::start_at(database).await;
     let job = super::audit_partitions(&it.service);
@@ -127,4 +167,24 @@ async fn the_audit_log_has_a_place_for_the_coming_days(database: Database) {
     );
     let last = it.service.store.job_last_success("audit_partitions").await.expect("read");
     assert_eq!(last, Some(crate::testing::at(START)));
+}
+
+async fn what_filters_may_not_ask_for_any_more_is_forgotten(database: Database) {
+    let it = TestService::start_at(database).await;
+    for number in 0..3 {
+        it.issue(crate::testing::request(&format!("{number}"))).await;
+        it.clock.advance_ms(3 * 86_400_000);
+    }
+    let job = super::feed_retention(&it.service);
+    let jobs = Jobs::new(
+        it.database.open().await,
+        Arc::new(it.clock.clone()),
+        "one".to_owned(),
+        vec![job],
+    );
+    jobs.run_due().await;
+    // The first is nine days old.
+    let (_, changes) = it.service.store.changes(1, 10).await.expect("read");
+    assert!(matches!(changes, Changes::Since(changes) if changes.len() == 2));
+    assert_eq!(it.service.store.changes(0, 10).await.expect("read").1, Changes::Unknown);
 }

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use key_policy::KeyId;
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -26,6 +26,26 @@ const MAX_WAITING: usize = 10_000;
 #[derive(Default)]
 pub struct LastUsed {
     waiting: Mutex<HashMap<KeyId, Timestamp>>,
+    reported: Mutex<Reported>,
+}
+
+/// The newest minute that filters have reported a use in, and the keys that need not be written
+/// for it again: every worker reports every second.
+#[derive(Default)]
+struct Reported {
+    minute: Option<Minute>,
+    keys: HashSet<KeyId>,
+}
+
+impl Reported {
+    /// Whether this use is news.
+    fn is_news(&mut self, key_id: KeyId, minute: Minute) -> bool {
+        if self.minute < Some(minute) {
+            self.minute = Some(minute);
+            self.keys.clear();
+        }
+        self.minute != Some(minute) || self.keys.len() >= MAX_WAITING || self.keys.insert(key_id)
+    }
 }
 
 impl LastUsed {
@@ -40,7 +60,12 @@ impl LastUsed {
     /// Notes that a filter has let a key through in that minute. What is stored moves to where a
     /// minute begins, so that these are written once a minute, whichever filter was first.
     pub fn note_minute(&self, key_id: KeyId, minute: Minute) {
-        self.add(key_id, minute.start());
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = reported.is_news(key_id, minute);
+        drop(reported);
+        if is_news {
+            self.add(key_id, minute.start());
+        }
     }
 
     fn add(&self, key_id: KeyId, at: Timestamp) {
@@ -68,7 +93,15 @@ impl LastUsed {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             waiting.drain().collect()
         };
-        if used.is_empty() { Ok(()) } else { store.touch(&used).await }
+        if used.is_empty() {
+            return Ok(());
+        }
+        let written = store.touch(&used).await;
+        if written.is_err() {
+            let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+            reported.keys.clear();
+        }
+        written
     }
 
     /// Writes every second until `stop`, and once more then.
@@ -108,7 +141,18 @@ mod tests {
         assert_eq!(used("2026-11-25T12:00:00Z").await, Some(at("2026-11-25T12:00:00Z")));
         assert_eq!(used("2026-11-25T12:00:59Z").await, Some(at("2026-11-25T12:00:00Z")));
         assert_eq!(used("2026-11-25T12:01:00Z").await, Some(at("2026-11-25T12:01:00Z")));
+        // What filters report of one minute is written once, however often it comes.
+        let waits = || last_used.waiting.lock().expect("whole").len();
+        let minute = |time: &str| Minute::of(crate::clock::unix_ms(at(time)));
+        for (time, waiting) in [("12:05:01", 1), ("12:05:59", 0), ("12:06:00", 1), ("12:05:30", 1)]
+        {
+            last_used.note_minute(key.key_id, minute(&format!("2026-11-25T{time}Z")));
+            assert_eq!(waits(), waiting, "{time}");
+            last_used.flush(store).await.expect("written");
+        }
+        let last = store.key(key.key_id).await.expect("read").expect("there").last_used_at;
+        assert_eq!(last, Some(at("2026-11-25T12:06:00Z")));
         // A clock that falls back takes nothing away.
-        assert_eq!(used("2026-11-25T11:00:00Z").await, Some(at("2026-11-25T12:01:00Z")));
+        assert_eq!(used("2026-11-25T11:00:00Z").await, Some(at("2026-11-25T12:06:00Z")));
     }
 }

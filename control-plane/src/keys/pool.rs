@@ -23,9 +23,26 @@ use tokio_util::sync::CancellationToken;
 use super::{digest::PresentedKey, hashing::HashRecipe};
 use crate::metrics;
 
-/// How long a key waits for a thread before its caller is told that we are overloaded. A filter
-/// gives up after a second; an answer in good time lets it say 503 itself.
-pub const QUEUE_DEADLINE: Duration = Duration::from_millis(250);
+/// Who finds no thread is told so within this time of their arrival. A filter gives up after a
+/// second; an answer in good time lets it say 503 itself.
+pub const ANSWER_WITHIN: Duration = Duration::from_millis(250);
+
+/// How long after its request's arrival a key waits for a thread: what is left of
+/// [`ANSWER_WITHIN`] is for the answer, on a machine that has too much to do.
+pub const QUEUE_DEADLINE: Duration = Duration::from_millis(200);
+
+/// How long a key waits in any case, though the database took most of the time: an idle thread
+/// must get it.
+const LEAST_WAIT: Duration = Duration::from_millis(50);
+
+/// How long a key waits that is made: by an administrator, a command, or as the service starts. A
+/// machine that is busy for a moment is no reason to fail.
+pub const MAKER_WAITS: Duration = Duration::from_secs(5);
+
+/// Until when a key waits that is queued now.
+fn deadline(now: Instant, arrived: Instant) -> Instant {
+    (arrived + QUEUE_DEADLINE).max(now + LEAST_WAIT)
+}
 
 /// Keys waiting per thread. At 12 ms a hash some 20 can be served within the deadline; hosts
 /// without SHA-NI reach the deadline first.
@@ -175,13 +192,35 @@ impl HashPool {
         self.shared.busy.load(Ordering::Acquire) > 0
     }
 
-    /// Hashes `key` by `recipe` when its turn comes.
+    /// Hashes `key` by `recipe` when its turn comes: for whoever makes keys and can wait.
+    ///
+    /// # Errors
+    /// [`Overloaded`] when the queue is full, or when no thread was free within [`MAKER_WAITS`].
+    pub async fn hash(
+        &self,
+        key: Arc<PresentedKey>,
+        recipe: HashRecipe,
+    ) -> Result<[u8; 32], Overloaded> {
+        self.hash_until(Instant::now() + MAKER_WAITS, key, recipe).await
+    }
+
+    /// The same for a request that arrived a while ago, and whose client wants an answer.
     ///
     /// # Errors
     /// [`Overloaded`] when the queue is full, or when no thread was free within
-    /// [`QUEUE_DEADLINE`].
-    pub async fn hash(
+    /// [`QUEUE_DEADLINE`] of the request's arrival.
+    pub async fn hash_for(
         &self,
+        arrived: Instant,
+        key: Arc<PresentedKey>,
+        recipe: HashRecipe,
+    ) -> Result<[u8; 32], Overloaded> {
+        self.hash_until(deadline(Instant::now(), arrived), key, recipe).await
+    }
+
+    async fn hash_until(
+        &self,
+        deadline: Instant,
         key: Arc<PresentedKey>,
         recipe: HashRecipe,
     ) -> Result<[u8; 32], Overloaded> {
@@ -198,7 +237,6 @@ impl HashPool {
         }
         self.shared.arrived.notify_one();
 
-        let deadline = Instant::now() + QUEUE_DEADLINE;
         if let Ok(answer) = tokio::time::timeout_at(deadline, &mut answer).await {
             return answer.map_err(|_| Overloaded);
         }
@@ -275,13 +313,35 @@ mod tests {
         let mut waiting = tokio::task::JoinSet::new();
         for _ in 0..QUEUE_PER_THREAD {
             let pool = Arc::clone(&pool);
-            waiting.spawn(async move { pool.hash(key(), recipe(1000)).await });
+            waiting.spawn(async move { pool.hash_for(Instant::now(), key(), recipe(1000)).await });
         }
         while pool.shared.queue().jobs.len() < QUEUE_PER_THREAD {
             tokio::task::yield_now().await;
         }
-        assert_eq!(pool.hash(key(), recipe(1000)).await, Err(Overloaded));
+        assert_eq!(pool.hash_for(Instant::now(), key(), recipe(1000)).await, Err(Overloaded));
         assert_eq!(started.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_finds_no_thread_is_told_so_within_a_quarter_of_a_second_of_their_arrival() {
+        let pool = Arc::new(HashPool::start(NonZeroUsize::MIN).expect("threads"));
+        let _busy = keep_busy(&pool);
+        // As long as it took to get here: to read the body, to look the key up.
+        for before in [0, 1, 100, 199, 200] {
+            let arrived = Instant::now();
+            tokio::time::advance(Duration::from_millis(before)).await;
+            let answer = pool.hash_for(arrived, key(), recipe(1000)).await;
+            assert_eq!(answer, Err(Overloaded));
+            let took = arrived.elapsed();
+            // tokio's clock has a millisecond's grain.
+            assert!(took <= ANSWER_WITHIN + Duration::from_millis(1), "{before}: {took:?}");
+        }
+    }
+
+    #[test]
+    fn an_idle_thread_takes_a_key_whose_look_up_took_long() {
+        let now = Instant::now();
+        assert_eq!(deadline(now, now - Duration::from_secs(10)), now + LEAST_WAIT);
     }
 
     #[tokio::test(start_paused = true)]
@@ -289,13 +349,13 @@ mod tests {
         let pool = Arc::new(HashPool::start(NonZeroUsize::MIN).expect("threads"));
         let mut busy = keep_busy(&pool);
         let started = Instant::now();
-        assert_eq!(pool.hash(key(), recipe(1000)).await, Err(Overloaded));
+        assert_eq!(pool.hash_for(Instant::now(), key(), recipe(1000)).await, Err(Overloaded));
         let waited = started.elapsed();
         assert!(waited >= QUEUE_DEADLINE && waited < QUEUE_DEADLINE * 2, "{waited:?}");
         // The one that had begun is answered all the same, and the one that gave up is not hashed.
         assert!(busy.join_next().await.expect("a task").expect("no panic").is_ok());
         tokio::time::resume();
-        assert_eq!(pool.hash(key(), recipe(1000)).await.map(drop), Ok(()));
+        assert_eq!(pool.hash_for(Instant::now(), key(), recipe(1000)).await.map(drop), Ok(()));
         assert_eq!(pool.hashed(), 2);
     }
 }

@@ -64,6 +64,13 @@ pub(super) async fn start(
     let mut tasks = Tasks::new(stop.clone());
     if let Some(redis) = &service.redis {
         upkeep::start_redis(redis, &mut tasks, &stop).await;
+        tasks.spawn_again_and_again("fleet census", {
+            let (it, stop) = (Arc::clone(&service), stop.clone());
+            move || {
+                let (it, stop) = (Arc::clone(&it), stop.clone());
+                async move { it.fleet.run(stop).await }
+            }
+        });
     }
     let routers = [admin::router(&service, prometheus.clone()), edge::router(&service)];
     for (listener, router) in [admin, edge].into_iter().zip(routers) {
@@ -172,6 +179,7 @@ fn jobs(service: &Arc<Service>) -> anyhow::Result<Jobs> {
             jobs::audit_retention(service),
             jobs::usage_retention(service),
             jobs::forget_requests(service),
+            jobs::feed_retention(service),
         ],
     ))
 }

@@ -11,6 +11,9 @@ use crate::{clock::Clock, metrics, redis::Redis, service::Service, store::Store}
 /// How often changes of other processes are looked for: the command line and other control planes
 /// work on the same database.
 const FEED_REFRESH: Duration = Duration::from_millis(100);
+/// How long one such look may take. It takes a millisecond, unless the network swallows it: then the
+/// next one is made on another connection.
+const FEED_PATIENCE: Duration = Duration::from_secs(2);
 /// How long after the database has stopped telling of changes it is listened to again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 /// How often refusals that were only counted are written down.
@@ -46,15 +49,17 @@ pub(super) async fn watch_feed(store: Arc<dyn Store>, stop: CancellationToken) {
             () = tokio::time::sleep(FEED_REFRESH) => {}
             () = stop.cancelled() => return,
         }
-        match store.refresh().await {
-            Ok(()) => failing = false,
-            // Once is enough: the next one comes in a tenth of a second.
-            Err(error) if !failing => {
-                failing = true;
-                tracing::error!(%error, "changes cannot be looked for");
-            }
-            Err(_) => {}
+        let looked = tokio::time::timeout(FEED_PATIENCE, store.refresh()).await;
+        let error = match looked {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(elapsed) => Some(elapsed.to_string()),
+        };
+        // Once is enough: the next one comes in a tenth of a second.
+        if let (Some(error), false) = (&error, failing) {
+            tracing::error!(error, "changes cannot be looked for");
         }
+        failing = error.is_some();
     }
 }
 

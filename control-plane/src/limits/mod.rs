@@ -1,7 +1,9 @@
 //! Counting what callers do here, and telling when it is too much.
 //!
-//! The limits of requests through Envoy are the gate's; these are the control plane's own.
+//! The limits of requests through Envoy are the gate's, and so is counting them; of those that a fleet
+//! shares, [`fleet`] grants the parts. The rest is the control plane's own.
 
+pub mod fleet;
 pub mod memory;
 pub mod shared;
 

@@ -106,6 +106,7 @@ fn detail<'a>(details: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use key_policy::{FormatFault, Weakness};
     use metrics_exporter_prometheus::PrometheusBuilder;
 
     fn event(kind: EventKind, details: &str) -> Event {
@@ -142,14 +143,21 @@ mod tests {
 
     #[test]
     fn what_the_policy_finds_is_among_the_reasons() {
-        let faults = ["too_short", "x".repeat(40).as_str(), "kg_live_x"].map(|key| {
-            key_policy::Policy::default()
-                .check_format(key.as_bytes())
-                .err()
-                .map(key_policy::FormatFault::as_str)
-        });
-        for fault in faults.into_iter().flatten() {
-            assert!(FORMAT_REASONS.contains(&fault), "{fault}");
+        use FormatFault::{Comma, NotPrintable, TooLong};
+        let found =
+            |reason: &str| told(&event(EventKind::InvalidFormat, &format!("reason={reason}")));
+        for fault in FormatFault::ALL {
+            let (layer, reason) = found(fault.as_str()).expect("a decision");
+            let is_credential = matches!(fault, NotPrintable | Comma | TooLong);
+            let wanted = if is_credential { "credential" } else { "format" };
+            assert_eq!((layer, reason), (wanted, fault.as_str()));
+        }
+        for fault in Weakness::ALL {
+            let (layer, reason) = found(&format!("weak_{}", fault.as_str())).expect("a decision");
+            assert_eq!(
+                (layer, reason.strip_prefix("weak_")),
+                ("weak_patterns", Some(fault.as_str()))
+            );
         }
     }
 

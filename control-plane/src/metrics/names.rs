@@ -43,8 +43,8 @@ catalogue! {
     HASH_DURATION = Histogram "keygate_hash_duration_seconds" [];
     /// How long keys waited for a hashing thread.
     HASH_WAIT = Histogram "keygate_hash_wait_duration_seconds" [];
-    /// Keys that were not hashed for want of time, by `reason`: `queue_full`, or `deadline` (it had
-    /// waited for 250 ms). Who asked got 503.
+    /// Keys that were not hashed for want of time, by `reason`: `queue_full`, or `deadline` (no
+    /// thread was free within 200 ms of its arrival). Who asked got 503.
     HASH_SHED = Counter "keygate_hash_shed_total" ["reason"];
     /// Keys waiting for a hashing thread.
     HASH_QUEUE_DEPTH = Gauge "keygate_hash_queue_depth" [];
@@ -128,6 +128,25 @@ catalogue! {
     /// What counts for limits now, by `mode`: 1 for `redis` (all control planes count together) or
     /// for `memory` (each by itself), 0 for the other.
     LIMITER_MODE = Gauge "keygate_limiter_mode" ["mode"];
+
+    /// Asks for more of a limit that a fleet shares, by the `authority` that answered (`redis` or
+    /// `memory`) and `outcome`: `granted`, `enough` (what was granted before is not spent yet),
+    /// `no_room` (the limit is used up), `closed` (the slice of time is over), `clock` (it is too far
+    /// from now) or `full` (there is no room to keep it).
+    LEASE_ASKS = Counter "keygate_lease_asks_total" ["authority", "outcome"];
+    /// Requests that were granted so, by the `authority` that answered.
+    LEASE_GRANTED = Counter "keygate_lease_granted_requests_total" ["authority"];
+    /// Pools of such limits, one for each limit and whom it counts, that this process remembers; at
+    /// most 100,000.
+    LEASE_POOLS = Gauge "keygate_lease_pools" [];
+    /// Envoys that live.
+    FLEET_ENVOYS = Gauge "keygate_fleet_envoys" [];
+    /// Control planes that live, as Redis last told; 1 without it.
+    FLEET_CONTROL_PLANES = Gauge "keygate_fleet_control_planes" [];
+    /// Times that an Envoy said that it lives, by the `authority` that took it in and `outcome`: `ok`,
+    /// or `clock` (its clock is more than a second off, so it gets no part of limits that a fleet
+    /// shares).
+    FLEET_PRESENCES = Counter "keygate_fleet_presences_total" ["authority", "outcome"];
 
     /// When each job of all control planes last succeeded, by `work` (`job` is Prometheus'
     /// own word), whoever ran it; 0: never yet.

@@ -2,7 +2,8 @@
 
 use super::{
     AUDIT_BACKLOG, AUDIT_BACKLOG_AGE, DATABASE_CONNECTIONS, DATABASE_CONNECTIONS_MAX, FEED_BEHIND,
-    FEED_FILTERS, FEED_SEQUENCE, HASH_THREADS, KEYS, KEYS_ENDING, VERIFY_MEMORY_KEYS,
+    FEED_FILTERS, FEED_SEQUENCE, FLEET_CONTROL_PLANES, FLEET_ENVOYS, HASH_THREADS, KEYS,
+    KEYS_ENDING, LEASE_POOLS, VERIFY_MEMORY_KEYS,
 };
 use crate::{service::Service, store::pools::KeyCounts};
 
@@ -13,6 +14,11 @@ pub fn take(service: &Service) {
     let followers = service.followers.census();
     set(FEED_FILTERS, followers.filters);
     set(FEED_BEHIND, followers.slowest.map_or(0, |slowest| newest.saturating_sub(slowest)));
+
+    let fleet = service.fleet.census();
+    set(FLEET_ENVOYS, fleet.envoys.into());
+    set(FLEET_CONTROL_PLANES, fleet.control_planes.into());
+    set(LEASE_POOLS, number(fleet.pools));
 
     let backlog = service.recorder.backlog();
     set(AUDIT_BACKLOG, backlog.events);

@@ -48,7 +48,12 @@ impl Breaker {
     }
 
     /// Counts what came of a call; `pause` is how long to make none if it was one too many.
-    pub(super) fn record(&mut self, now: Instant, succeeded: bool, pause: Duration) {
+    pub(super) fn record(
+        &mut self,
+        now: Instant,
+        succeeded: bool,
+        pause: impl FnOnce() -> Duration,
+    ) {
         // What was under way when it opened tells nothing new.
         if self.phase != Phase::Closed {
             return;
@@ -59,13 +64,18 @@ impl Breaker {
         let calls = self.current.calls.saturating_add(self.previous.calls);
         let failures = self.current.failures.saturating_add(self.previous.failures);
         if !succeeded && calls >= MIN_CALLS && failures >= calls.div_ceil(2) {
-            self.open(now, pause);
+            self.open(now, pause());
         }
     }
 
     /// What came of a probe. While the pause lasts it changes nothing: a Redis that is overloaded
     /// answers a single probe well.
-    pub(super) fn probed(&mut self, now: Instant, succeeded: bool, pause: Duration) {
+    pub(super) fn probed(
+        &mut self,
+        now: Instant,
+        succeeded: bool,
+        pause: impl FnOnce() -> Duration,
+    ) {
         let Phase::Open(until) = self.phase else { return };
         if now < until {
             return;
@@ -74,7 +84,7 @@ impl Breaker {
             *self = Self::new(now);
             tracing::info!("Redis is in use again");
         } else {
-            self.open(now, pause);
+            self.open(now, pause());
         }
     }
 
@@ -114,7 +124,7 @@ mod tests {
 
         fn calls(&mut self, count: u32, succeeded: bool) -> &mut Self {
             for _ in 0..count {
-                self.breaker.record(self.now, succeeded, PAUSE);
+                self.breaker.record(self.now, succeeded, || PAUSE);
             }
             self
         }
@@ -125,7 +135,7 @@ mod tests {
         }
 
         fn probe(&mut self, succeeded: bool) -> bool {
-            self.breaker.probed(self.now, succeeded, PAUSE);
+            self.breaker.probed(self.now, succeeded, || PAUSE);
             self.breaker.lets_through()
         }
 

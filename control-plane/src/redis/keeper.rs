@@ -1,6 +1,6 @@
 //! The task that connects, watches, and connects again.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::atomic::Ordering, time::Duration};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -85,6 +85,9 @@ impl Redis {
     }
 
     fn enter(&self, state: State) {
+        if matches!(state, State::Up(_)) {
+            self.connections.fetch_add(1, Ordering::Relaxed);
+        }
         self.state.send_replace(state);
         self.show();
     }

@@ -1,11 +1,13 @@
 //! A connection to Redis.
 
 use ::redis::{
-    Cmd, FromRedisValue, RedisResult, aio::MultiplexedConnection, cluster_async::ClusterConnection,
-    cmd,
+    Cmd, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind, aio::MultiplexedConnection,
+    cluster_async::ClusterConnection, cmd,
 };
+use std::sync::Arc;
+use tokio::task::JoinSet;
 
-use super::script::{Script, SharedKey};
+use super::script::{Run, Script, SharedKey};
 
 /// What a probe writes; it is gone a minute later.
 const PROBE_KEY: &str = "keygate:{probe}";
@@ -33,6 +35,46 @@ impl Link {
             Self::Server(connection) => call.invoke_async(connection).await,
             Self::Cluster(connection) => call.invoke_async(connection).await,
         }
+    }
+
+    /// Runs a script several times, all sent together; what they give is in their order. Of a
+    /// Cluster each node gets its own.
+    pub(super) async fn run_each<T: FromRedisValue + Send + 'static>(
+        self,
+        script: &Arc<Script>,
+        runs: Vec<Run>,
+    ) -> RedisResult<Vec<T>> {
+        match self {
+            Self::Server(mut connection) => {
+                let mut pipeline = ::redis::Pipeline::with_capacity(runs.len());
+                for Run { key, arguments } in &runs {
+                    script.add_to(&mut pipeline, key, arguments);
+                }
+                let done = pipeline.query_async(&mut connection).await;
+                let forgotten = ErrorKind::Server(ServerErrorKind::NoScript);
+                if done.as_ref().is_err_and(|error| error.kind() == forgotten) {
+                    script.load(&mut connection).await?;
+                    return pipeline.query_async(&mut connection).await;
+                }
+                done
+            }
+            Self::Cluster(_) => self.run_apart(script, runs).await,
+        }
+    }
+
+    async fn run_apart<T: FromRedisValue + Send + 'static>(
+        self,
+        script: &Arc<Script>,
+        runs: Vec<Run>,
+    ) -> RedisResult<Vec<T>> {
+        let mut tasks = JoinSet::new();
+        for (place, Run { key, arguments }) in runs.into_iter().enumerate() {
+            let (link, script) = (self.clone(), Arc::clone(script));
+            tasks.spawn(async move { (place, link.run::<T>(&script, &key, &arguments).await) });
+        }
+        let mut done = tasks.join_all().await;
+        done.sort_unstable_by_key(|(place, _)| *place);
+        done.into_iter().map(|(_, result)| result).collect()
     }
 
     /// Writes something: a replica, a server without memory, and a Cluster that is not whole answer

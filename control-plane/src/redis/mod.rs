@@ -23,11 +23,14 @@ pub(crate) mod testing;
 mod tests;
 
 pub use fault::RedisFault;
-pub use script::{Script, SharedKey};
+pub use script::{Run, Script, SharedKey};
 
-use ::redis::FromRedisValue;
+use ::redis::{FromRedisValue, RedisResult};
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -51,6 +54,9 @@ pub const CALL_TIMEOUT: Duration = Duration::from_millis(50);
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Calls that may be under way at once; a further one is a fault at once, and waits for nobody.
 const MAX_CALLS: usize = 256;
+/// Of runs that are sent together, so many count as one call: they cost Redis their own time, and
+/// everybody else one round trip.
+const RUNS_IN_A_CALL: usize = 16;
 /// How long a Redis that fails is left alone, on average.
 const LEFT_ALONE: Duration = Duration::from_secs(5);
 
@@ -82,6 +88,8 @@ pub struct Redis {
     room: Semaphore,
     /// Tells the keeper that something has failed, so that it looks at once.
     alarm: Notify,
+    /// How many connections there have been.
+    connections: AtomicU64,
 }
 
 impl Redis {
@@ -95,6 +103,7 @@ impl Redis {
             breaker: Mutex::new(Breaker::new(Instant::now())),
             room: Semaphore::new(MAX_CALLS),
             alarm: Notify::new(),
+            connections: AtomicU64::new(0),
         }
     }
 
@@ -109,30 +118,59 @@ impl Redis {
         key: &SharedKey,
         arguments: &[u64],
     ) -> Result<T, RedisFault> {
-        let result = self.call_if_it_makes_sense(script, key, arguments).await;
+        self.counted(1, |link| link.run(script, key, arguments)).await
+    }
+
+    /// As [`Self::call`], for several runs that are sent together: all of them have that time, and
+    /// when one fails the call has failed. What they give is in their order.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn call_each<T: FromRedisValue + Send + 'static>(
+        &self,
+        script: &Arc<Script>,
+        runs: Vec<Run>,
+    ) -> Result<Vec<T>, RedisFault> {
+        let calls = runs.len().div_ceil(RUNS_IN_A_CALL);
+        self.counted(calls, |link| link.run_each(script, runs)).await
+    }
+
+    /// Which connection this is; whoever was told something on another one may know more than
+    /// Redis does now.
+    #[must_use]
+    pub fn connection(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    async fn counted<T, F: Future<Output = RedisResult<T>>>(
+        &self,
+        calls: usize,
+        make: impl FnOnce(Link) -> F,
+    ) -> Result<T, RedisFault> {
+        let result = self.if_it_makes_sense(calls, make).await;
         let outcome = result.as_ref().map_or_else(RedisFault::outcome, |_| "ok");
         ::metrics::counter!(metrics::REDIS_CALLS, "outcome" => outcome).increment(1);
         result
     }
 
-    async fn call_if_it_makes_sense<T: FromRedisValue>(
+    async fn if_it_makes_sense<T, F: Future<Output = RedisResult<T>>>(
         &self,
-        script: &Script,
-        key: &SharedKey,
-        arguments: &[u64],
+        calls: usize,
+        make: impl FnOnce(Link) -> F,
     ) -> Result<T, RedisFault> {
         let link = self.link()?;
         if !self.breaker().lets_through() {
             return Err(RedisFault::LeftAlone);
         }
-        let _room = self.room.try_acquire().map_err(|_| RedisFault::Busy)?;
+        let calls = u32::try_from(calls).unwrap_or(u32::MAX);
+        let _room = self.room.try_acquire_many(calls).map_err(|_| RedisFault::Busy)?;
         let begun = Instant::now();
-        let result = match timeout(CALL_TIMEOUT, link.run(script, key, arguments)).await {
+        let result = match timeout(CALL_TIMEOUT, make(link)).await {
             Ok(result) => result.map_err(RedisFault::from),
             Err(_) => Err(RedisFault::TimedOut(CALL_TIMEOUT)),
         };
         ::metrics::histogram!(metrics::REDIS_SECONDS).record(begun.elapsed());
-        self.breaker().record(Instant::now(), result.is_ok(), self.left_alone());
+        self.breaker().record(Instant::now(), result.is_ok(), || self.left_alone());
         if let Err(fault) = &result {
             tracing::debug!(%fault, "a call to Redis failed");
             self.alarm.notify_one();
@@ -151,7 +189,7 @@ impl Redis {
             Ok(result) => result.map_err(RedisFault::from),
             Err(_) => Err(RedisFault::TimedOut(PROBE_TIMEOUT)),
         };
-        self.breaker().probed(Instant::now(), result.is_ok(), self.left_alone());
+        self.breaker().probed(Instant::now(), result.is_ok(), || self.left_alone());
         if result.is_err() {
             self.alarm.notify_one();
         }

@@ -1,6 +1,6 @@
 //! A script, and the one key that it works on.
 
-use ::redis::ScriptInvocation;
+use ::redis::{Pipeline, RedisResult, ScriptInvocation, aio::ConnectionLike};
 use std::fmt;
 
 /// A Lua script: Redis runs it as one, and knows it by its digest after the first time.
@@ -20,6 +20,24 @@ impl Script {
         }
         call
     }
+
+    /// Adds a run of it to what is sent together. It has to be loaded.
+    pub(super) fn add_to(&self, pipeline: &mut Pipeline, key: &SharedKey, arguments: &[u64]) {
+        pipeline.cmd("EVALSHA").arg(self.0.get_hash()).arg(1).arg(&key.0).arg(arguments);
+    }
+
+    pub(super) async fn load(&self, connection: &mut impl ConnectionLike) -> RedisResult<()> {
+        self.0.prepare_invoke().load_async(connection).await.map(|_| ())
+    }
+}
+
+/// A run of a script on a key.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The key.
+    pub key: SharedKey,
+    /// What it is given.
+    pub arguments: Vec<u64>,
 }
 
 /// A key in Redis. Each is in the slot of its subject, so that what belongs to one subject can be

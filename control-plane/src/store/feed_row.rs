@@ -11,6 +11,9 @@ use super::{
 pub(super) type FeedRow =
     (Option<String>, i64, i64, Option<i64>, Option<String>, Option<String>, Option<i64>);
 
+/// How many changes go in one transaction.
+pub(super) const CHANGES_DROPPED_AT_ONCE: u32 = 5000;
+
 /// A kind of change as a row holds it.
 pub(super) fn name(kind: ChangeKind) -> &'static str {
     match kind {

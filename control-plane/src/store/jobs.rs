@@ -18,6 +18,15 @@ pub struct Claim<'a> {
     pub until: Timestamp,
 }
 
+/// The latest times that a job's row can have by right.
+#[derive(Clone, Copy, Debug)]
+pub struct Latest {
+    /// When it is due.
+    pub due: Timestamp,
+    /// Until when it is held.
+    pub held: Timestamp,
+}
+
 /// A run that was given to one holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JobRun {
@@ -31,6 +40,10 @@ pub struct JobRun {
 pub trait JobStore: Send + Sync {
     /// Takes a run of the job, if it is due and nobody holds it. A job that has never run is due.
     async fn claim_job(&self, claim: &Claim<'_>) -> Result<Option<JobRun>, StoreError>;
+
+    /// Brings times that are later than these back to them: a clock that ran ahead has left them, and
+    /// the job would wait for them. Says whether there were such.
+    async fn heal_job(&self, job: &str, latest: &Latest) -> Result<bool, StoreError>;
 
     /// Keeps the run until a later time. Says whether it still is this one's.
     async fn prolong_job(

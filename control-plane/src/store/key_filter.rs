@@ -45,8 +45,9 @@ impl KeyFilter {
             digest.update(length.to_be_bytes());
             digest.update(part.unwrap_or_default());
         }
-        let digest = digest.finalize();
-        digest.iter().take(8).fold(String::new(), |name, byte| name + &format!("{byte:02x}"))
+        let mut name = hex::encode(digest.finalize());
+        name.truncate(16);
+        name
     }
 }
 

@@ -86,6 +86,27 @@ pub enum Removal {
     Nothing,
 }
 
+/// The audit entries of a removal: which one is written is found out in its transaction.
+#[derive(Clone, Debug)]
+pub struct RemovalEntries {
+    /// Where the factor was in force.
+    pub in_force: AuditEntry,
+    /// Where it waited to be confirmed.
+    pub pending: AuditEntry,
+}
+
+impl RemovalEntries {
+    /// The one of what was taken away.
+    #[must_use]
+    pub fn of(&self, removal: Removal) -> Option<&AuditEntry> {
+        match removal {
+            Removal::InForce => Some(&self.in_force),
+            Removal::Pending => Some(&self.pending),
+            Removal::Nothing => None,
+        }
+    }
+}
+
 /// Second factors.
 #[async_trait]
 pub trait TotpStore: Send + Sync {
@@ -95,9 +116,14 @@ pub trait TotpStore: Send + Sync {
     /// Every key that has one, with it, in the order of the keys.
     async fn factors(&self) -> Result<Vec<(KeyId, StoredFactor)>, StoreError>;
 
-    /// Gives the key a factor that waits to be confirmed, in the place of one that waits. Says
-    /// whether it did: one in force stays.
-    async fn begin_factor(&self, key_id: KeyId, new: &NewFactor) -> Result<bool, StoreError>;
+    /// Gives the key a factor that waits to be confirmed, in the place of one that waits, with the
+    /// audit entry. Says whether it did: one in force stays.
+    async fn begin_factor(
+        &self,
+        key_id: KeyId,
+        new: &NewFactor,
+        audit: &AuditEntry,
+    ) -> Result<bool, StoreError>;
 
     /// Counts a code that is about to be looked at, as [`Attempts::take`] says.
     async fn take_attempt(&self, key_id: KeyId, now: Timestamp) -> Result<Attempt, StoreError>;
@@ -125,13 +151,13 @@ pub trait TotpStore: Send + Sync {
         audit: &AuditEntry,
     ) -> Result<bool, StoreError>;
 
-    /// Takes the key's factor away, also from the keys that share it; one in force with the audit
-    /// entry, and not if `only_pending`.
+    /// Takes the key's factor away, also from the keys that share it, with the audit entry; one in
+    /// force not if `only_pending`.
     async fn remove_factor(
         &self,
         key_id: KeyId,
         only_pending: bool,
-        audit: &AuditEntry,
+        audit: &RemovalEntries,
     ) -> Result<Removal, StoreError>;
 
     /// Factors that are sealed under another secret key, each with one of its keys.

@@ -28,7 +28,7 @@ use crate::{
     secret_key::{SealError, Secrets},
     store::{
         Store, StoreError,
-        totp::{Attempt, FactorId, NewFactor, Removal, SealedSecret, StoredFactor},
+        totp::{Attempt, FactorId, NewFactor, Removal, RemovalEntries, SealedSecret, StoredFactor},
     },
 };
 use attempts::TooMany;
@@ -211,7 +211,7 @@ impl SecondFactor {
     ///
     /// # Errors
     /// When the database or the random source fails.
-    pub async fn enrol(&self, key_id: KeyId) -> Result<Option<Enrolment>, TotpError> {
+    pub async fn enrol(&self, by: &Actor, key_id: KeyId) -> Result<Option<Enrolment>, TotpError> {
         let random = &*self.random;
         let secret = Zeroizing::new(random::bytes::<SECRET_BYTES>(random)?);
         let factor_id = random::bytes(random)?;
@@ -223,9 +223,12 @@ impl SecondFactor {
             enrolled_at: self.clock.now(),
             recovery: codes.iter().map(|code| code.digest(&secret)).collect(),
         };
-        if !self.store.begin_factor(key_id, &new).await? {
+        let codes_drawn = u32::try_from(new.recovery.len()).unwrap_or(u32::MAX);
+        let entry = self.entry(by, EventKind::TotpIssued, key_id, codes_drawn);
+        if !self.store.begin_factor(key_id, &new, &entry).await? {
             return Ok(None);
         }
+        entry.log();
         let base32 = time_code::base32(&secret);
         // The Key URI Format of authenticators; nothing in it needs escaping.
         let uri = format!(
@@ -362,10 +365,11 @@ pub async fn remove(
     key_id: KeyId,
     proof: Proof,
 ) -> Result<Removal, StoreError> {
-    let entry = AuditEntry::by(by, EventKind::TotpDisabled, key_id, clock.now(), "");
+    let entry = |details| AuditEntry::by(by, EventKind::TotpDisabled, key_id, clock.now(), details);
+    let entries = RemovalEntries { in_force: entry(""), pending: entry("state=pending") };
     let only_pending = proof == Proof::NotNeeded;
-    let removal = store.remove_factor(key_id, only_pending, &entry).await?;
-    if removal == Removal::InForce {
+    let removal = store.remove_factor(key_id, only_pending, &entries).await?;
+    if let Some(entry) = entries.of(removal) {
         entry.log();
     }
     Ok(removal)

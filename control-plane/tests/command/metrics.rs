@@ -40,6 +40,16 @@ fn exercised(it: &Keygate) -> Service {
         "source": "ab".repeat(16), "batch": 1, "events": [event], "usage": [used]
     });
     assert_eq!(edge("POST", "/edge/v1/events", &batch.to_string()).0, 200);
+    let call = serde_json::json!({
+        "envoy": "ab".repeat(8),
+        "presence": {"number": 1, "holds": 0, "now_ms": 1},
+        "asks": [{
+            "limit": "a", "subject": "address:192.0.2.1", "algorithm": "fixed_window",
+            "requests": 10, "window_seconds": 60, "slice": 1, "epoch": 1, "granted": 0, "used": 0,
+            "want": 1, "holds": 0,
+        }],
+    });
+    assert_eq!(edge("POST", "/edge/v1/leases", &call.to_string()).0, 200);
     let (_, first) = edge("GET", "/edge/v1/changes", "");
     let first: serde_json::Value = serde_json::from_str(&first).expect("JSON");
     let epoch = first["position"]["epoch"].as_str().expect("an epoch");

@@ -83,6 +83,10 @@ pub(super) async fn handler(
     Parameters(Nothing {}): Parameters<Nothing>,
     State(service): State<Arc<Service>>,
 ) -> Result<Json<EnrolmentView>, Problem> {
-    let enrolled = service.second_factor.enrol(admin.key_id).await.map_err(EnrolError::from)?;
+    let (enrolling, actor, key_id) = (Arc::clone(&service), admin.actor(), admin.key_id);
+    let enrolled = service
+        .complete(async move { enrolling.second_factor.enrol(&actor, key_id).await })
+        .await?
+        .map_err(EnrolError::from)?;
     Ok(Json(enrolled.ok_or(EnrolError::InForce)?.into()))
 }

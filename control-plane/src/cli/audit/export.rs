@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 use std::{
-    fs::OpenOptions,
     io::{self, BufWriter, ErrorKind, Write},
     path::PathBuf,
 };
@@ -11,6 +10,7 @@ use super::{super::offline, filter::Filter};
 use crate::{
     audit::{AuditView, pages::Pages, read::ChainReader},
     config::Settings,
+    private_file,
     store::Store,
 };
 
@@ -31,12 +31,7 @@ pub(super) async fn run(arguments: Arguments, settings: &Settings) -> anyhow::Re
     let (_, store) = offline::open(settings).await?;
     let mut output: Box<dyn Write + Send> = match &arguments.output {
         Some(path) => {
-            let mut options = OpenOptions::new();
-            options.write(true).create_new(true);
-            #[cfg(unix)]
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let file = options
-                .open(path)
+            let file = private_file::create_new(path)
                 .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
             Box::new(BufWriter::new(file))
         }

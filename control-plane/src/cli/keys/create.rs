@@ -45,7 +45,7 @@ pub(in crate::cli) struct Create {
     /// Address or network it may be used from; may be repeated
     #[arg(long = "allowed-ip", value_name = "IP|CIDR")]
     allowed_ips: Vec<String>,
-    /// Its own limit, as requests per seconds: 100/60
+    /// Its own limit, as requests per seconds: `100/60`, or `100/60,sliding_window,fleet`
     #[arg(long, value_name = "N/SECONDS", value_parser = limit)]
     rate_limit: Option<LimitRequest>,
     /// JSON object to keep with it

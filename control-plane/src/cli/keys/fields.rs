@@ -8,19 +8,44 @@ use crate::{
     keys::new_key::{FieldError, LimitRequest},
 };
 
-/// Reads a limit: `100/60`.
+/// How a limit is written.
+const LIMIT: &str = "requests/seconds such as 100/60, and after a comma each what is not as usual: \
+                     sliding_window or token_bucket, fleet, on_outage=allow";
+
+/// Reads a limit: `100/60`, `100/60,sliding_window,fleet`.
 pub(super) fn limit(text: &str) -> Result<LimitRequest, String> {
-    let parse = |part: &str| part.parse::<u32>().ok();
-    match text.split_once('/').map(|(requests, seconds)| (parse(requests), parse(seconds))) {
-        Some((Some(requests), Some(window_seconds))) => Ok(LimitRequest {
-            requests,
-            window_seconds,
-            algorithm: Algorithm::default(),
-            reach: Reach::default(),
-            on_outage: OnOutage::default(),
-        }),
-        _ => Err("expected requests/seconds, such as 100/60".to_owned()),
+    let expected = || format!("expected {LIMIT}");
+    let mut words = text.split(',');
+    let quota = words.next().and_then(|quota| quota.split_once('/')).ok_or_else(expected)?;
+    let number = |part: &str| part.parse::<u32>().map_err(|_| expected());
+    let mut limit = LimitRequest {
+        requests: number(quota.0)?,
+        window_seconds: number(quota.1)?,
+        algorithm: Algorithm::default(),
+        reach: Reach::default(),
+        on_outage: OnOutage::default(),
+    };
+    let (mut algorithm, mut reach, mut on_outage) = (None, None, None);
+    for word in words {
+        // Each kind of word once.
+        let again = match word.trim() {
+            "fixed_window" => algorithm.replace(Algorithm::FixedWindow).is_some(),
+            "sliding_window" => algorithm.replace(Algorithm::SlidingWindow).is_some(),
+            "token_bucket" => algorithm.replace(Algorithm::TokenBucket).is_some(),
+            "envoy" => reach.replace(Reach::Envoy).is_some(),
+            "fleet" => reach.replace(Reach::Fleet).is_some(),
+            "on_outage=deny" => on_outage.replace(OnOutage::Deny).is_some(),
+            "on_outage=allow" => on_outage.replace(OnOutage::Allow).is_some(),
+            _ => true,
+        };
+        if again {
+            return Err(expected());
+        }
     }
+    limit.algorithm = algorithm.unwrap_or_default();
+    limit.reach = reach.unwrap_or_default();
+    limit.on_outage = on_outage.unwrap_or_default();
+    Ok(limit)
 }
 
 /// Reads `--metadata`.
@@ -41,4 +66,25 @@ pub(super) fn refused(errors: &[FieldError]) -> BadArgument {
     let lines: Vec<_> =
         errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
     BadArgument(lines.join("\n         "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_written_as_it_is_shown() {
+        let plain = limit("100/60").expect("a limit");
+        assert_eq!((plain.requests, plain.window_seconds), (100, 60));
+        assert_eq!((plain.algorithm, plain.reach), (Algorithm::FixedWindow, Reach::Envoy));
+        let shared = limit("5/1,token_bucket, fleet,on_outage=allow").expect("a limit");
+        assert_eq!((shared.algorithm, shared.reach), (Algorithm::TokenBucket, Reach::Fleet));
+        assert_eq!(shared.on_outage, OnOutage::Allow);
+        for wrong in
+            ["", "100", "100/", "/60", "100/60,leaky", "100/60,", "100/60,fleet,envoy", "-1/60"]
+        {
+            let error = limit(wrong).expect_err(wrong);
+            assert!(error.contains("100/60"), "{error}");
+        }
+    }
 }

@@ -63,7 +63,7 @@ pub(in crate::cli) struct Update {
     /// Let it be used from anywhere
     #[arg(long, conflicts_with = "allowed_ips")]
     from_anywhere: bool,
-    /// Its own limit, as requests per seconds: 100/60
+    /// Its own limit, as requests per seconds: `100/60`, or `100/60,sliding_window,fleet`
     #[arg(long, value_name = "N/SECONDS", value_parser = limit)]
     rate_limit: Option<LimitRequest>,
     /// Take its own limit away

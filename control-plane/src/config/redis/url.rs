@@ -4,7 +4,7 @@ use secrecy::SecretString;
 use std::{fmt, num::NonZeroU16};
 
 use super::{
-    super::{ConfigError, wrong},
+    super::{ConfigError, percent, wrong},
     SETTING,
 };
 
@@ -204,19 +204,7 @@ fn server(text: &str, default_port: u16) -> Result<(String, u16), ConfigError> {
     Ok((host.to_owned(), port))
 }
 
-/// Undoes percent-encoding (RFC 3986, section 2.1).
 fn decoded(text: &str) -> Result<String, ConfigError> {
-    let broken = || refuse("has a `%` that is not followed by two hexadecimal digits of UTF-8");
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || rest.next().and_then(|it| char::from(it).to_digit(16));
-        let (high, low) = (digit().ok_or_else(broken)?, digit().ok_or_else(broken)?);
-        bytes.push(u8::try_from(high * 16 + low).map_err(|_| broken())?);
-    }
-    String::from_utf8(bytes).map_err(|_| broken())
+    let broken = "has a `%` that is not followed by two hexadecimal digits of UTF-8";
+    percent::decode(text).ok_or_else(|| refuse(broken))
 }

@@ -13,6 +13,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The oldest version that the tests run on.
 const OLDEST: i64 = 150_000;
 
+/// How many queries over every day there should be room for at once: a console, an export, the
+/// check of the chain, and one to spare.
+const QUERIES_OF_ALL_DAYS: i64 = 4;
+
 /// What is asked of the server, in one statement.
 const FACTS: &str = "
     SELECT current_setting('server_version_num')::bigint AS version,
@@ -24,6 +28,14 @@ const FACTS: &str = "
            current_setting('synchronous_commit') <> 'off' AS synchronous,
            current_setting('max_connections')::bigint
              - current_setting('superuser_reserved_connections')::bigint AS connections,
+           current_setting('max_locks_per_transaction')::bigint
+             * (current_setting('max_connections')::bigint
+                + current_setting('max_prepared_transactions')::bigint) AS lock_room,
+           (SELECT coalesce(max(locks), 0)::bigint FROM (
+              SELECT count(*) + sum((SELECT count(*) FROM pg_index WHERE indrelid = inhrelid)) AS locks
+              FROM pg_inherits
+              WHERE inhparent IN (to_regclass('api_key_audit_log'), to_regclass('api_key_usage'))
+              GROUP BY inhparent) AS tables) AS locks_of_all_days,
            (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms";
 
 /// What becomes of a committed change when the power goes.
@@ -45,6 +57,10 @@ struct Facts {
     durability: Durability,
     /// How many connections it takes from those who are no superuser.
     connections: i64,
+    /// How many locks the server has room for, of all who are connected.
+    lock_room: i64,
+    /// How many a query takes that looks at every day of a table: one for each partition and index.
+    locks_of_all_days: i64,
     now: Option<Timestamp>,
 }
 
@@ -92,6 +108,8 @@ fn facts(row: &PgRow) -> Result<Facts, sqlx::Error> {
             (true, true) => Durability::Durable,
         },
         connections: row.try_get("connections")?,
+        lock_room: row.try_get("lock_room")?,
+        locks_of_all_days: row.try_get("locks_of_all_days")?,
         now: Timestamp::from_millisecond(row.try_get("now_ms")?).ok(),
     })
 }
@@ -146,6 +164,17 @@ fn judge(facts: &Facts, config: &PostgresConfig) -> Vec<Finding> {
             "raise max_connections, or lower KEYGATE_DATABASE_CONNECTIONS",
         );
     }
+    if facts.lock_room < facts.locks_of_all_days.saturating_mul(QUERIES_OF_ALL_DAYS) {
+        warn(
+            format!(
+                "a query over every day takes {} locks, and it has room for {}: with \
+                 {QUERIES_OF_ALL_DAYS} at once it would run out of shared memory",
+                facts.locks_of_all_days, facts.lock_room
+            ),
+            "raise max_locks_per_transaction, or keep fewer days (KEYGATE_AUDIT_RETENTION_DAYS, \
+             KEYGATE_USAGE_RETENTION_DAYS)",
+        );
+    }
     if config.is_exposed() {
         warn(
             "what goes to the database and comes back can be read or changed on the way".to_owned(),
@@ -180,6 +209,8 @@ mod tests {
             read_only: false,
             durability: Durability::Durable,
             connections: 97,
+            lock_room: 6400,
+            locks_of_all_days: 800,
             now: Some(at("2026-11-26T12:00:00Z")),
         };
         change(&mut facts);
@@ -200,6 +231,7 @@ mod tests {
         assert_eq!(worst(|it| it.superuser = true), Some(Status::Warning));
         assert_eq!(worst(|it| it.version = 140_010), Some(Status::Warning));
         assert_eq!(worst(|it| it.connections = 30), Some(Status::Warning));
+        assert_eq!(worst(|it| it.locks_of_all_days = 1700), Some(Status::Warning));
     }
 
     #[tokio::test(flavor = "multi_thread")]

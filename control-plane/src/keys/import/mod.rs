@@ -29,7 +29,10 @@ use super::{
 use crate::{
     audit::{Actor, AuditEntry},
     random::{self, RandomError},
-    store::{Lookup, StoreError},
+    store::{
+        Lookup, StoreError,
+        once::{Claim, MadeRequest},
+    },
 };
 
 /// That a key was imported though the policy refuses it.
@@ -83,12 +86,37 @@ pub struct Imported {
     pub report: Report,
 }
 
+/// What came of importing a key, unless the request had done it before.
+#[derive(Debug)]
+pub enum ImportedOnce {
+    /// It was imported.
+    Now(Box<Imported>),
+    /// The request had been made, and had imported this one.
+    Before(MadeRequest),
+}
+
+/// All that is stored of a key that is imported.
+struct Prepared {
+    stored: StoredKey,
+    audit: AuditEntry,
+    report: Report,
+    presented: Arc<PresentedKey>,
+}
+
 /// A key that may be imported, as far as can be told without writing.
 struct Accepted {
     foreign: ForeignKey,
     report: Report,
     /// A key of our own form brings its name along.
     key_id: Option<KeyId>,
+}
+
+impl Prepared {
+    /// It is stored.
+    fn imported(self) -> Imported {
+        self.audit.log();
+        Imported { key: self.stored.key, report: self.report }
+    }
 }
 
 impl Issuer {
@@ -111,6 +139,53 @@ impl Issuer {
     /// # Errors
     /// As [`ImportError`] says; nothing has been stored then.
     pub async fn import(&self, foreign: ForeignKey, by: &Actor) -> Result<Imported, ImportError> {
+        let prepared = self.prepare(foreign, by).await?;
+        match self.store.add_key(&prepared.stored, &prepared.audit).await {
+            Ok(()) => Ok(prepared.imported()),
+            Err(error) => Err(self.not_added(&prepared, error).await),
+        }
+    }
+
+    /// As [`Self::import`], if the request has not been made before.
+    ///
+    /// # Errors
+    /// As [`ImportError`] says; nothing has been stored then.
+    pub async fn import_once(
+        &self,
+        foreign: ForeignKey,
+        by: &Actor,
+        claim: &Claim,
+    ) -> Result<ImportedOnce, ImportError> {
+        let prepared = match self.prepare(foreign, by).await {
+            // Another control plane may just have done it for the same request.
+            Err(ImportError::Known(known)) => {
+                let made = self.store.made_request(&claim.name, claim.forgotten_before).await?;
+                return made.map(ImportedOnce::Before).ok_or(ImportError::Known(known));
+            }
+            prepared => prepared?,
+        };
+        match self.store.add_key_once(&prepared.stored, &prepared.audit, claim).await {
+            Ok(None) => Ok(ImportedOnce::Now(Box::new(prepared.imported()))),
+            Ok(Some(before)) => Ok(ImportedOnce::Before(before)),
+            Err(error) => Err(self.not_added(&prepared, error).await),
+        }
+    }
+
+    /// Why it could not be added.
+    async fn not_added(&self, prepared: &Prepared, error: StoreError) -> ImportError {
+        if !error.is_duplicate() {
+            return error.into();
+        }
+        // Somebody else was faster, with this key or with its name.
+        match self.find(&prepared.presented).await {
+            Ok(Some(known)) => ImportError::Known(known),
+            Ok(None) => ImportError::IdTaken(prepared.stored.key.key_id),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Judges and hashes a key. Nothing is stored.
+    async fn prepare(&self, foreign: ForeignKey, by: &Actor) -> Result<Prepared, ImportError> {
         let Accepted { foreign, report, key_id } = self.accept(foreign).await?;
         let ForeignKey { new, key: presented, override_reason } = foreign;
         let presented = Arc::new(presented);
@@ -132,19 +207,7 @@ impl Issuer {
         let audit = entry(&key, by, now).with_key_hash(Some(key_hash));
         let secret = SecretHash { recipe, digest };
         let stored = StoredKey { key, lookup, lookup_secret: self.secret.name, secret };
-        match self.store.add_key(&stored, &audit).await {
-            Ok(()) => {}
-            // Somebody else was faster, with this key or with its name.
-            Err(error) if error.is_duplicate() => {
-                return Err(match self.find(&presented).await? {
-                    Some(known) => ImportError::Known(known),
-                    None => ImportError::IdTaken(key_id),
-                });
-            }
-            Err(error) => return Err(error.into()),
-        }
-        audit.log();
-        Ok(Imported { key: stored.key, report })
+        Ok(Prepared { stored, audit, report, presented })
     }
 
     async fn accept(&self, foreign: ForeignKey) -> Result<Accepted, ImportError> {

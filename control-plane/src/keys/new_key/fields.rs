@@ -1,6 +1,6 @@
 //! The fields that a key is given, and may be given anew.
 
-use edge_protocol::{Algorithm, KeyLimit, Reach, Scope};
+use edge_protocol::{KeyLimit, Scope};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use std::net::IpAddr;
@@ -131,15 +131,6 @@ fn limit_errors(limit: &KeyLimit) -> Vec<FieldError> {
             "rate_limit.window_seconds",
             format!("must be 1 to {MAX_WINDOW_SECONDS}"),
         ));
-    }
-    if limit.algorithm != Algorithm::FixedWindow {
-        errors.push(FieldError::new(
-            "rate_limit.algorithm",
-            "this version supports only fixed_window",
-        ));
-    }
-    if limit.reach != Reach::Envoy {
-        errors.push(FieldError::new("rate_limit.reach", "this version supports only envoy"));
     }
     errors
 }

@@ -40,8 +40,6 @@ fn everything_that_is_wrong_is_named() {
             "metadata",
             "rate_limit.requests",
             "rate_limit.window_seconds",
-            "rate_limit.algorithm",
-            "rate_limit.reach",
             "allowed_ips[1]",
             "expires_at",
         ]

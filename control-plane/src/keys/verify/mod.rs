@@ -162,12 +162,25 @@ impl Verifier {
     /// # Errors
     /// When it cannot be told.
     pub async fn verify(&self, key: PresentedKey) -> Result<Verification, VerifyError> {
+        self.verify_for(Instant::now(), key).await
+    }
+
+    /// The same for a request that arrived a while ago: it is told in good time when there is too
+    /// much to do.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub async fn verify_for(
+        &self,
+        arrived: Instant,
+        key: PresentedKey,
+    ) -> Result<Verification, VerifyError> {
         let started = Instant::now();
         let mut compared = Compared::Not;
         let span = tracing::trace_span!(
             target: spans::TARGET, "verify", keygate.outcome = Empty, keygate.hash = Empty
         );
-        let result = self.decide(key, &mut compared).instrument(span.clone()).await;
+        let result = self.decide(arrived, key, &mut compared).instrument(span.clone()).await;
         let outcome = match &result {
             Ok(Verification { outcome: Outcome::Known(_), .. }) => "known",
             Ok(Verification { outcome: Outcome::Unknown, .. }) => "unknown",
@@ -189,6 +202,7 @@ impl Verifier {
 
     async fn decide(
         &self,
+        arrived: Instant,
         key: PresentedKey,
         compared: &mut Compared,
     ) -> Result<Verification, VerifyError> {
@@ -216,7 +230,7 @@ impl Verifier {
             }
             Some(stored) => {
                 let key = Arc::new(key);
-                if self.confirm(&key, &stored, compared).await? {
+                if self.confirm(arrived, &key, &stored, compared).await? {
                     self.note_right(&key, &stored);
                     Outcome::Known(Box::new(stored.key))
                 } else {
@@ -230,6 +244,7 @@ impl Verifier {
     /// Checks the secret against the row's hash, from memory if it was right before.
     async fn confirm(
         &self,
+        arrived: Instant,
         key: &Arc<PresentedKey>,
         stored: &StoredKey,
         compared: &mut Compared,
@@ -239,7 +254,7 @@ impl Verifier {
         let hash = async {
             let hashed = self
                 .pool
-                .hash(Arc::clone(key), secret.recipe)
+                .hash_for(arrived, Arc::clone(key), secret.recipe)
                 .instrument(tracing::trace_span!(target: spans::TARGET, "hash"))
                 .await;
             let digest = hashed.map_err(|Overloaded| Refuted::Overloaded)?;

@@ -225,8 +225,8 @@ async fn a_key_is_known_though_its_row_is_hashed_anew_while_it_is_verified() {
     for _ in 0..20 {
         let (mut first, mut second) = (Compared::Not, Compared::Not);
         let both = tokio::join!(
-            verifier.confirm(&key, &old, &mut first),
-            verifier.confirm(&key, &new, &mut second)
+            verifier.confirm(Instant::now(), &key, &old, &mut first),
+            verifier.confirm(Instant::now(), &key, &new, &mut second)
         );
         assert!(matches!(both, (Ok(true), Ok(true))));
     }
@@ -282,7 +282,9 @@ async fn overload_is_answered_in_time_while_health_and_verified_keys_go_on() {
     let answer = send(&it.edge, ask).await;
     let took = started.elapsed();
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("1")));
-    assert!(took < Duration::from_millis(500), "{took:?}");
+    // What it decides within is held by the pool's own tests, by a clock that no load disturbs: this
+    // is how long a filter waits.
+    assert!(took < Duration::from_secs(1), "{took:?}");
 
     let health = Request::get("/health").body(Body::empty()).expect("a request");
     assert_eq!(send(&it.admin, health).await.status, 200);

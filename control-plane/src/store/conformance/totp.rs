@@ -11,8 +11,8 @@ use super::{
 use crate::{
     keys::digest::SecretName,
     store::{
-        Rotation, Store,
-        totp::{Attempt, NewFactor, Removal, SealedSecret},
+        Rotation, Store, StoreError,
+        totp::{Attempt, NewFactor, Removal, RemovalEntries, SealedSecret},
     },
     totp::attempts::MAX_IN_WINDOW,
 };
@@ -30,10 +30,21 @@ fn factor(byte: u8) -> NewFactor {
     }
 }
 
+async fn begin(store: &dyn Store, number: u64, byte: u8) -> Result<bool, StoreError> {
+    let audit = entry(EventKind::TotpIssued, number);
+    store.begin_factor(key_id(number), &factor(byte), &audit).await
+}
+
+/// The entries of taking the factor of that key away.
+fn removal(number: u64) -> RemovalEntries {
+    let audit = entry(EventKind::TotpDisabled, number);
+    RemovalEntries { in_force: audit.clone(), pending: audit }
+}
+
 async fn confirmed(store: &dyn Store, number: u64) {
     add(store, &admin(number)).await;
     let byte = u8::try_from(number).expect("small");
-    assert!(store.begin_factor(key_id(number), &factor(byte)).await.expect("written"));
+    assert!(begin(store, number, byte).await.expect("written"));
     let audit = entry(EventKind::TotpEnrolled, number);
     assert!(store.confirm_factor(&[byte; 16], 10, at(5), &audit).await.expect("written"));
 }
@@ -41,9 +52,9 @@ async fn confirmed(store: &dyn Store, number: u64) {
 pub(crate) async fn a_factor_waits_until_it_is_confirmed_once(store: Arc<dyn Store>) {
     add(&*store, &admin(1)).await;
     assert_eq!(store.factor(key_id(1)).await.expect("read"), None);
-    assert!(store.begin_factor(key_id(1), &factor(1)).await.expect("written"));
+    assert!(begin(&*store, 1, 1).await.expect("written"));
     // Another one takes its place, with everything that belongs to it.
-    assert!(store.begin_factor(key_id(1), &factor(2)).await.expect("written"));
+    assert!(begin(&*store, 1, 2).await.expect("written"));
     let waits = store.factor(key_id(1)).await.expect("read").expect("there");
     assert_eq!((waits.factor_id, waits.sealed, waits.recovery_codes), ([2; 16], sealed(2), 2));
     assert_eq!((waits.enrolled_at, waits.confirmed_at), (at(0), None));
@@ -53,11 +64,13 @@ pub(crate) async fn a_factor_waits_until_it_is_confirmed_once(store: Arc<dyn Sto
     assert!(!confirm(1).await.expect("nothing"));
     assert!(confirm(2).await.expect("written"));
     assert!(!confirm(2).await.expect("nothing"));
-    assert!(!store.begin_factor(key_id(1), &factor(3)).await.expect("nothing"));
+    assert!(!begin(&*store, 1, 3).await.expect("nothing"));
     let listed = store.factors().await.expect("read");
     assert_eq!(listed.len(), 1);
     assert_eq!((listed[0].0, listed[0].1.confirmed_at), (key_id(1), Some(at(5))));
-    assert_eq!(events(&*store).await, [EventKind::KeyCreated, EventKind::TotpEnrolled]);
+    let issued = EventKind::TotpIssued;
+    let expected = [EventKind::KeyCreated, issued, issued, EventKind::TotpEnrolled];
+    assert_eq!(events(&*store).await, expected);
 }
 
 pub(crate) async fn each_code_is_accepted_once_however_many_come_at_once(store: Arc<dyn Store>) {
@@ -85,7 +98,7 @@ pub(crate) async fn each_code_is_accepted_once_however_many_come_at_once(store: 
 
 pub(crate) async fn a_code_that_only_waits_to_be_confirmed_opens_nothing(store: Arc<dyn Store>) {
     add(&*store, &admin(1)).await;
-    store.begin_factor(key_id(1), &factor(1)).await.expect("written");
+    begin(&*store, 1, 1).await.expect("written");
     assert!(!store.accept_step(&[1; 16], 11).await.expect("asked"));
     let audit = entry(EventKind::TotpRecoveryUsed, 1);
     assert!(!store.accept_recovery(&[1; 16], &[1; 32], &audit).await.expect("asked"));
@@ -117,13 +130,14 @@ pub(crate) async fn codes_that_come_at_once_are_counted_before_they_are_looked_a
     assert_eq!(store.take_attempt(key_id(2), at(0)).await.expect("asked"), Attempt::NoFactor);
 }
 
-pub(crate) async fn a_factor_is_taken_away_with_an_entry_if_it_was_in_force(store: Arc<dyn Store>) {
+pub(crate) async fn a_factor_is_drawn_and_taken_away_with_an_entry(store: Arc<dyn Store>) {
     confirmed(&*store, 1).await;
     add(&*store, &admin(2)).await;
-    store.begin_factor(key_id(2), &factor(2)).await.expect("written");
+    begin(&*store, 2, 2).await.expect("written");
     let audit = entry(EventKind::TotpDisabled, 1);
     let remove = async |number, only_pending| {
-        store.remove_factor(key_id(number), only_pending, &audit).await.expect("asked")
+        let entries = removal(number);
+        store.remove_factor(key_id(number), only_pending, &entries).await.expect("asked")
     };
     assert_eq!(remove(1, true).await, Removal::Nothing);
     assert_eq!(remove(2, true).await, Removal::Pending);
@@ -131,8 +145,8 @@ pub(crate) async fn a_factor_is_taken_away_with_an_entry_if_it_was_in_force(stor
     assert_eq!(remove(1, false).await, Removal::InForce);
     assert_eq!(remove(1, false).await, Removal::Nothing);
     assert_eq!(store.factors().await.expect("read"), []);
-    let disabled = events(&*store).await;
-    assert_eq!(disabled.iter().filter(|it| **it == EventKind::TotpDisabled).count(), 1);
+    let count = async |kind| events(&*store).await.into_iter().filter(|it| *it == kind).count();
+    assert_eq!((count(EventKind::TotpIssued).await, count(EventKind::TotpDisabled).await), (2, 2));
     assert!(!store.accept_recovery(&[1; 16], &[1; 32], &audit).await.expect("asked"));
 }
 
@@ -164,8 +178,7 @@ pub(crate) async fn a_key_that_takes_the_place_of_another_shares_its_factor(stor
     // A code is good once, with whichever of the two keys.
     assert!(store.accept_step(&shared.factor_id, 11).await.expect("asked"));
     assert!(!store.accept_step(&shared.factor_id, 11).await.expect("asked"));
-    let audit = entry(EventKind::TotpDisabled, 2);
-    let removed = store.remove_factor(key_id(2), false, &audit).await.expect("asked");
+    let removed = store.remove_factor(key_id(2), false, &removal(2)).await.expect("asked");
     assert_eq!(removed, Removal::InForce);
     assert_eq!(store.factor(key_id(1)).await.expect("read"), None);
     // Where there is none, none is shared.
@@ -175,7 +188,7 @@ pub(crate) async fn a_key_that_takes_the_place_of_another_shares_its_factor(stor
 
 pub(crate) async fn a_factor_that_waits_is_not_shared(store: Arc<dyn Store>) {
     add(&*store, &admin(1)).await;
-    store.begin_factor(key_id(1), &factor(1)).await.expect("written");
+    begin(&*store, 1, 1).await.expect("written");
     let rotated = rotate(&*store, &rotation(&admin(1), 2, 900)).await;
     assert!(matches!(rotated, Rotation::Rotated(_)), "{rotated:?}");
     assert_eq!(store.factor(key_id(2)).await.expect("read"), None);

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
-use super::{PostgresStore, StoreError, chain, usage};
+use super::{PostgresStore, StoreError, chain, unless_lost, usage};
 use crate::{
     audit::{AuditEntry, AuditRow, OWN_SOURCE, chain::row::ChainedRow},
     store::{
@@ -120,11 +120,19 @@ impl PostgresStore {
 #[async_trait]
 impl AuditStore for PostgresStore {
     async fn append(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
-        self.writes.noted(self.try_append(entries).await)
+        self.writes.noted(unless_lost(self.try_append(entries)).await)
     }
 
     async fn append_batch(&self, batch: &FilterBatch) -> Result<BatchOutcome, StoreError> {
         self.writes.noted(self.try_append_batch(batch).await)
+    }
+
+    async fn forget_sources(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let forgotten = sqlx::query("DELETE FROM edge_sources WHERE last_seen_ms < $1")
+            .bind(before.as_millisecond())
+            .execute(&self.writers)
+            .await;
+        self.writes.settled(forgotten.map(|done| done.rows_affected()))
     }
 
     async fn audit_bounds(&self, filter: &AuditFilter) -> Result<Option<IdRange>, StoreError> {

@@ -24,6 +24,13 @@ const DAY_MS: i64 = 86_400_000;
 /// Takes the end of the log, for who does not need to know where it is.
 const TAKE_HEAD: &str = "SELECT 1 FROM audit_head FOR UPDATE";
 
+/// Takes the end of the log until the transaction ends, for who has to come by it and adds nothing
+/// yet.
+pub(super) async fn take_head(connection: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query(TAKE_HEAD).execute(connection).await?;
+    Ok(())
+}
+
 /// Takes the end of the log until the transaction ends: nobody else adds to the log meanwhile. The
 /// partition for what is recorded now is there then.
 pub(super) async fn lock_head(
@@ -127,7 +134,7 @@ impl PostgresStore {
             let ms = now.as_millisecond().saturating_add(day * DAY_MS);
             // One by one: those who write need not wait for all of them.
             let mut transaction = self.begin().await?;
-            sqlx::query(TAKE_HEAD).execute(&mut *transaction).await?;
+            take_head(&mut transaction).await?;
             made += u32::from(make_partition(&mut transaction, ms).await?);
             self.finish(transaction).await?;
 
@@ -145,7 +152,7 @@ impl PostgresStore {
     async fn try_drop_retired(&self, mark: &Statement) -> Result<Dropped, StoreError> {
         let mut transaction = self.begin().await?;
         // Whoever writes waits for as long as this takes; so nothing is added to what is dropped.
-        sqlx::query(TAKE_HEAD).execute(&mut *transaction).await?;
+        take_head(&mut transaction).await?;
         let partition = retired_partition(&mut transaction, mark.last_id).await?;
         if let Some(partition) = &partition {
             sqlx::query(SOON_OR_NOT_NOW).execute(&mut *transaction).await?;

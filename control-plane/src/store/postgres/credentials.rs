@@ -81,7 +81,7 @@ impl CredentialStore for PostgresStore {
         .bind(key_id.to_string())
         .bind(from.as_slice())
         .bind(SECRET_NAME)
-        .execute(&self.pool)
+        .execute(&self.writers)
         .await;
         Ok(self.writes.settled(written.map(|done| done.rows_affected()))? == 1)
     }
@@ -102,7 +102,7 @@ impl CredentialStore for PostgresStore {
         .bind(new.digest.as_slice())
         .bind(key_id.to_string())
         .bind(old.digest.as_slice())
-        .execute(&self.pool)
+        .execute(&self.writers)
         .await;
         Ok(self.writes.settled(written.map(|done| done.rows_affected()))? == 1)
     }

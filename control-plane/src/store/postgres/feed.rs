@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::{PostgresStore, StoreError};
 use crate::store::{
     ChangeFeed, Changes,
-    feed_row::{self, FeedRow},
+    feed_row::{self, CHANGES_DROPPED_AT_ONCE, FeedRow},
     row::{self, signed, unsigned},
 };
 
@@ -63,7 +63,7 @@ impl PostgresStore {
              WHERE name = 'feed_epoch' RETURNING value",
         )
         .bind(old)
-        .fetch_one(&self.pool)
+        .fetch_one(&self.writers)
         .await;
         self.writes.noted(written.map_err(StoreError::from))
     }
@@ -94,6 +94,24 @@ impl ChangeFeed for PostgresStore {
         .fetch_all(&self.pool)
         .await?;
         feed_row::changes(since, rows)
+    }
+
+    async fn drop_changes(&self, before: Timestamp, most: u32) -> Result<u64, StoreError> {
+        // Only a beginning goes: a change in the middle whose clock was behind would leave a hole.
+        let dropped = sqlx::query(
+            "WITH bounds AS (SELECT min(sequence) AS oldest, max(sequence) AS newest FROM change_log)
+             DELETE FROM change_log WHERE sequence < (
+                 SELECT least(newest, oldest + $3, greatest(newest - $2 + 1, coalesce(
+                     (SELECT sequence FROM change_log WHERE at_ms >= $1 ORDER BY sequence LIMIT 1),
+                     newest)))
+                 FROM bounds)",
+        )
+        .bind(before.as_millisecond())
+        .bind(i64::from(most))
+        .bind(i64::from(CHANGES_DROPPED_AT_ONCE))
+        .execute(&self.writers)
+        .await;
+        self.writes.settled(dropped.map(|done| done.rows_affected()))
     }
 
     fn watch(&self) -> watch::Receiver<u64> {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::{PostgresStore, StoreError};
 use crate::store::{
-    jobs::{Claim, JobRun, JobStore},
+    jobs::{Claim, JobRun, JobStore, Latest},
     row::time,
 };
 
@@ -27,9 +27,22 @@ impl JobStore for PostgresStore {
         .bind(claim.holder)
         .bind(claim.now.as_millisecond())
         .bind(claim.until.as_millisecond())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.writers)
         .await?;
         Ok(claimed.map(|fence| JobRun { fence }))
+    }
+
+    async fn heal_job(&self, job: &str, latest: &Latest) -> Result<bool, StoreError> {
+        let healed = sqlx::query(
+            "UPDATE jobs SET due_at_ms = least(due_at_ms, $2), held_until_ms = least(held_until_ms, $3)
+             WHERE name = $1 AND (due_at_ms > $2 OR held_until_ms > $3)",
+        )
+        .bind(job)
+        .bind(latest.due.as_millisecond())
+        .bind(latest.held.as_millisecond())
+        .execute(&self.writers)
+        .await?;
+        Ok(healed.rows_affected() > 0)
     }
 
     async fn prolong_job(
@@ -44,7 +57,7 @@ impl JobStore for PostgresStore {
         .bind(job)
         .bind(run.fence)
         .bind(until.as_millisecond())
-        .execute(&self.pool)
+        .execute(&self.writers)
         .await;
         Ok(self.writes.settled(prolonged.map(|done| done.rows_affected()))? == 1)
     }
@@ -65,7 +78,7 @@ impl JobStore for PostgresStore {
         .bind(run.fence)
         .bind(next.as_millisecond())
         .bind(succeeded.map(Timestamp::as_millisecond))
-        .execute(&self.pool)
+        .execute(&self.writers)
         .await;
         self.writes.settled(ended.map(|done| done.rows_affected())).map(drop)
     }
@@ -77,7 +90,7 @@ impl JobStore for PostgresStore {
         )
         .bind(holder)
         .bind(now.as_millisecond())
-        .execute(&self.pool)
+        .execute(&self.writers)
         .await;
         self.writes.settled(given.map(|done| done.rows_affected())).map(drop)
     }

@@ -82,7 +82,7 @@ async fn another_admin(
     at: Timestamp,
     test_keys: bool,
 ) -> Result<bool, StoreError> {
-    chain::lock_head(connection, at.as_millisecond()).await?;
+    chain::take_head(connection).await?;
     let others: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM api_keys
          WHERE scope = 'admin' AND is_active AND key_id <> $1
@@ -334,7 +334,7 @@ impl KeyStore for PostgresStore {
         )
         .bind(keys)
         .bind(times)
-        .execute(&self.pool)
+        .execute(&self.writers)
         .await;
         self.writes.settled(written.map(|done| done.rows_affected())).map(drop)
     }

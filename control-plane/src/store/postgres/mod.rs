@@ -1,6 +1,6 @@
 //! `PostgreSQL`: many control planes on one database.
 //!
-//! One pool for reads and writes. A unit of work is a transaction at `READ COMMITTED`, which takes
+//! Three pools: one that reads, one that writes, and one connection that hears of changes. A unit of work is a transaction at `READ COMMITTED`, which takes
 //! row locks in one order, so that two of them never wait for each other: rows of keys, then the
 //! end of the audit log, then the end of the feed. What has to be true of other rows (that an admin
 //! key is left) is looked at after the end of the log was taken: whoever changes those rows has to
@@ -19,6 +19,8 @@ mod settings;
 mod totp;
 mod usage;
 
+#[cfg(test)]
+mod network_tests;
 #[cfg(test)]
 mod tampering_tests;
 #[cfg(test)]
@@ -43,6 +45,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a unit of work waits for a connection. Shorter than the second that `/health` and
 /// filters wait for an answer: what is refused in time can be answered.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(750);
+const _: () = assert!(ACQUIRE_TIMEOUT.as_millis() < 1000, "a filter waits a second");
 /// A statement that takes longer is given up by the server. The longest of ours take milliseconds.
 const STATEMENT_TIMEOUT: &str = "5s";
 /// So does one that waits this long for a lock: whoever has it has stopped.
@@ -51,6 +54,13 @@ const LOCK_TIMEOUT: &str = "4s";
 const IDLE_IN_TRANSACTION_TIMEOUT: &str = "10s";
 /// A connection is replaced in time, so that addresses and certificates that change are noticed.
 const MAX_LIFETIME: Duration = Duration::from_mins(30);
+/// One that was let go of in the middle of a statement, since nobody waits for it any more, may take
+/// this long to be ready again. A network that swallows what is sent tells nobody, and the system gives
+/// up after a quarter of an hour: until then the pool would be without it.
+const READY_AGAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longer than the server lets any of our units of work take: one that is not over then got lost on its
+/// way.
+const LOST_AFTER: Duration = Duration::from_secs(15);
 /// One that was idle for so long is asked whether it still is there before it is used.
 const DOUBT_AFTER: Duration = Duration::from_secs(2);
 
@@ -93,6 +103,26 @@ fn is_fresh(metadata: &PoolConnectionMetadata) -> bool {
     metadata.idle_for < DOUBT_AFTER
 }
 
+/// A unit of work that is made again and again until it succeeds, and must not wait for the system to
+/// give a dead connection up.
+async fn unless_lost<T>(
+    unit: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(LOST_AFTER, unit).await {
+        Ok(done) => done,
+        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into()),
+    }
+}
+
+/// Whether a connection that comes back is alive.
+async fn is_alive(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    match tokio::time::timeout(READY_AGAIN_TIMEOUT, connection.ping()).await {
+        Ok(answered) => answered.map(|()| true),
+        // As an error it is dropped without a farewell, which would wait likewise.
+        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+    }
+}
+
 /// Connections for work: at most so many.
 fn pool_of(connections: u32) -> PgPoolOptions {
     PgPoolOptions::new()
@@ -100,6 +130,7 @@ fn pool_of(connections: u32) -> PgPoolOptions {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .max_lifetime(MAX_LIFETIME)
         .test_before_acquire(false)
+        .after_release(|connection, _| Box::pin(is_alive(connection)))
         .before_acquire(|connection, metadata| {
             Box::pin(async move {
                 if !is_fresh(&metadata) {

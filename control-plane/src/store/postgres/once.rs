@@ -102,7 +102,7 @@ impl OnceStore for PostgresStore {
     async fn forget_requests(&self, before: Timestamp) -> Result<u64, StoreError> {
         let deleted = sqlx::query("DELETE FROM requests_made_once WHERE at_ms < $1")
             .bind(before.as_millisecond())
-            .execute(&self.pool)
+            .execute(&self.writers)
             .await;
         self.writes.settled(deleted.map(|done| done.rows_affected()))
     }

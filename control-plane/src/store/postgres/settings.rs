@@ -22,7 +22,7 @@ impl SettingsStore for PostgresStore {
         )
         .bind(name)
         .bind(value)
-        .fetch_one(&self.pool)
+        .fetch_one(&self.writers)
         .await?)
     }
 

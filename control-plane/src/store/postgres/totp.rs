@@ -11,7 +11,10 @@ use crate::{
     keys::digest::SecretName,
     store::{
         row::signed,
-        totp::{Attempt, FactorId, NewFactor, Removal, SealedSecret, StoredFactor, TotpStore},
+        totp::{
+            Attempt, FactorId, NewFactor, Removal, RemovalEntries, SealedSecret, StoredFactor,
+            TotpStore,
+        },
         totp_row::{factors, read, read_with_key},
     },
     totp::RecoveryDigest,
@@ -104,7 +107,12 @@ async fn insert(
 }
 
 impl PostgresStore {
-    async fn try_begin(&self, key_id: KeyId, new: &NewFactor) -> Result<bool, StoreError> {
+    async fn try_begin(
+        &self,
+        key_id: KeyId,
+        new: &NewFactor,
+        entry: &AuditEntry,
+    ) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
         // Where there is no factor yet, the key's row is what two who begin at once wait for.
         sqlx::query("SELECT 1 FROM api_keys WHERE key_id = $1 FOR UPDATE")
@@ -118,6 +126,7 @@ impl PostgresStore {
             delete(&mut transaction, &old.factor_id).await?;
         }
         insert(&mut transaction, key_id, new).await?;
+        audit::insert(&mut transaction, std::slice::from_ref(entry)).await?;
         self.finish(transaction).await?;
         Ok(true)
     }
@@ -178,7 +187,7 @@ impl PostgresStore {
         )
         .bind(signed(step, "step")?)
         .bind(factor_id.as_slice())
-        .execute(&self.pool)
+        .execute(&self.writers)
         .await;
         Ok(self.writes.settled(done.map(|done| done.rows_affected()))? == 1)
     }
@@ -225,7 +234,7 @@ impl PostgresStore {
         &self,
         key_id: KeyId,
         only_pending: bool,
-        entry: &AuditEntry,
+        entries: &RemovalEntries,
     ) -> Result<Removal, StoreError> {
         let mut transaction = self.begin().await?;
         let Some(factor) = lock(&mut transaction, key_id).await? else {
@@ -236,11 +245,12 @@ impl PostgresStore {
             return Ok(Removal::Nothing);
         }
         delete(&mut transaction, &factor.factor_id).await?;
-        if in_force {
+        let removal = if in_force { Removal::InForce } else { Removal::Pending };
+        if let Some(entry) = entries.of(removal) {
             audit::insert(&mut transaction, std::slice::from_ref(entry)).await?;
         }
         self.finish(transaction).await?;
-        Ok(if in_force { Removal::InForce } else { Removal::Pending })
+        Ok(removal)
     }
 
     async fn try_reseal(
@@ -256,7 +266,7 @@ impl PostgresStore {
         .bind(to.with.to_string())
         .bind(factor_id.as_slice())
         .bind(&from.sealed)
-        .execute(&self.pool)
+        .execute(&self.writers)
         .await;
         Ok(self.writes.settled(done.map(|done| done.rows_affected()))? == 1)
     }
@@ -273,8 +283,13 @@ impl TotpStore for PostgresStore {
         rows.fetch_all(&self.pool).await?.iter().map(read_with_key).collect()
     }
 
-    async fn begin_factor(&self, key_id: KeyId, new: &NewFactor) -> Result<bool, StoreError> {
-        self.writes.noted(self.try_begin(key_id, new).await)
+    async fn begin_factor(
+        &self,
+        key_id: KeyId,
+        new: &NewFactor,
+        audit: &AuditEntry,
+    ) -> Result<bool, StoreError> {
+        self.writes.noted(self.try_begin(key_id, new, audit).await)
     }
 
     async fn take_attempt(&self, key_id: KeyId, now: Timestamp) -> Result<Attempt, StoreError> {
@@ -308,7 +323,7 @@ impl TotpStore for PostgresStore {
         &self,
         key_id: KeyId,
         only_pending: bool,
-        audit: &AuditEntry,
+        audit: &RemovalEntries,
     ) -> Result<Removal, StoreError> {
         self.writes.noted(self.try_remove(key_id, only_pending, audit).await)
     }

@@ -105,6 +105,14 @@ impl AuditStore for SqliteStore {
         self.writes.noted(self.try_append_batch(batch).await)
     }
 
+    async fn forget_sources(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let forgotten = sqlx::query("DELETE FROM edge_sources WHERE last_seen_ms < ?")
+            .bind(before.as_millisecond())
+            .execute(&self.writer)
+            .await;
+        self.writes.settled(forgotten.map(|done| done.rows_affected()))
+    }
+
     async fn audit_bounds(&self, filter: &AuditFilter) -> Result<Option<IdRange>, StoreError> {
         if filter.since.is_none() && filter.until.is_none() {
             return Ok(None);

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::{SqliteStore, StoreError};
 use crate::store::{
-    jobs::{Claim, JobRun, JobStore},
+    jobs::{Claim, JobRun, JobStore, Latest},
     row::time,
 };
 
@@ -30,6 +30,19 @@ impl JobStore for SqliteStore {
         .fetch_optional(&self.writer)
         .await?;
         Ok(claimed.map(|fence| JobRun { fence }))
+    }
+
+    async fn heal_job(&self, job: &str, latest: &Latest) -> Result<bool, StoreError> {
+        let healed = sqlx::query(
+            "UPDATE jobs SET due_at_ms = min(due_at_ms, ?2), held_until_ms = min(held_until_ms, ?3)
+             WHERE name = ?1 AND (due_at_ms > ?2 OR held_until_ms > ?3)",
+        )
+        .bind(job)
+        .bind(latest.due.as_millisecond())
+        .bind(latest.held.as_millisecond())
+        .execute(&self.writer)
+        .await?;
+        Ok(healed.rows_affected() > 0)
     }
 
     async fn prolong_job(

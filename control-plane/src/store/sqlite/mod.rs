@@ -26,7 +26,7 @@ mod tests;
 pub(super) use keys::LOOK_UP;
 
 use sqlx::{
-    Sqlite, SqlitePool, Transaction,
+    Connection, Sqlite, SqliteConnection, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{path::Path, time::Duration};
@@ -60,6 +60,15 @@ pub(crate) fn options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(BUSY_TIMEOUT)
 }
 
+/// Whether a connection that comes back can be given out again. `SQLite` ends a transaction by itself
+/// when the disk is full, say; sqlx then still counts it as open, and would begin no other one on this
+/// connection, ever.
+async fn is_as_given_out(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // Answered after the rollback of a transaction that was dropped.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
+}
+
 pub(super) fn display(path: &Path) -> String {
     format!("sqlite://{}", path.display())
 }
@@ -79,6 +88,7 @@ impl SqliteStore {
             .max_connections(1)
             .min_connections(1)
             .acquire_timeout(BUSY_TIMEOUT)
+            .after_release(|connection, _| Box::pin(is_as_given_out(connection)))
             .connect_with(options(path))
             .await
             .map_err(unreachable)?;
@@ -87,6 +97,7 @@ impl SqliteStore {
             .max_connections(READERS)
             .min_connections(1)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_release(|connection, _| Box::pin(is_as_given_out(connection)))
             .connect_with(options(path).pragma("query_only", "ON"))
             .await
             .map_err(unreachable)?;

@@ -4,7 +4,7 @@ use sqlx::{SqlitePool, migrate::Migrator, sqlite::SqlitePoolOptions};
 use std::{collections::HashMap, fs::File, path::Path};
 
 use super::{OpenError, StoreError, chain, display, options};
-use crate::store::schema;
+use crate::{private_file, store::schema};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
@@ -74,16 +74,8 @@ async fn applied(pool: &SqlitePool) -> Result<HashMap<i64, Vec<u8>>, StoreError>
 /// new file's first change of journal mode fails when another process does the same: `SQLite` does
 /// not wait there, whatever the busy timeout. The lock ends with the file handle.
 async fn wait_for_turn(path: &Path) -> std::io::Result<File> {
-    let file = create_private(path)?;
+    // `SQLite` gives its companions the same mode.
+    let file = private_file::open_or_create(path)?;
     let locked = tokio::task::spawn_blocking(move || file.lock().map(|()| file));
     locked.await.map_err(std::io::Error::other)?
-}
-
-/// Makes the file for its owner's eyes only; `SQLite` gives its companions the same mode.
-fn create_private(path: &Path) -> std::io::Result<File> {
-    let mut options = std::fs::OpenOptions::new();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }

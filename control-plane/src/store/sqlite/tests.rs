@@ -8,7 +8,7 @@ use std::{path::Path, sync::Arc};
 use super::{SqliteStore, options, schema};
 use crate::{
     audit::{Actor, AuditEntry},
-    store::{OpenError, Store, conformance},
+    store::{AuditStore, ChangeFeed, OpenError, Store, conformance},
     testing::{Database, START, TestService, at, request, send},
 };
 
@@ -54,6 +54,27 @@ async fn a_change_of_another_process_is_noticed() {
     assert_eq!(*news.borrow_and_update(), 1);
     ours.refresh().await.expect("read");
     assert!(!news.has_changed().expect("open"));
+}
+
+#[tokio::test]
+async fn a_transaction_that_sqlite_has_ended_by_itself_does_not_keep_others_from_writing() {
+    let database = Database::new().await;
+    let store = SqliteStore::open(&database.path).await.expect("open");
+    for _ in 0..3 {
+        let mut transaction = store.begin().await.expect("begun");
+        // As a full disk does it.
+        transaction.execute("ROLLBACK").await.expect("ended");
+        store.finish(transaction).await.expect_err("there is nothing to end any more");
+    }
+    store.append(&[AuditEntry::of(EventKind::DbError, at(START), "x")]).await.expect("written");
+    let mut readers = Vec::new();
+    for _ in 0..2 * super::READERS {
+        let mut transaction = store.readers.begin().await.expect("begun");
+        transaction.execute("ROLLBACK").await.expect("ended");
+        readers.push(transaction.commit().await.is_err());
+    }
+    assert!(readers.into_iter().all(|failed| failed));
+    assert!(store.position().await.is_ok());
 }
 
 #[tokio::test]

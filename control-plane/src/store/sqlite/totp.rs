@@ -11,7 +11,10 @@ use crate::{
     keys::digest::SecretName,
     store::{
         row::signed,
-        totp::{Attempt, FactorId, NewFactor, Removal, SealedSecret, StoredFactor, TotpStore},
+        totp::{
+            Attempt, FactorId, NewFactor, Removal, RemovalEntries, SealedSecret, StoredFactor,
+            TotpStore,
+        },
         totp_row::{factors, read, read_with_key},
     },
     totp::RecoveryDigest,
@@ -90,7 +93,12 @@ async fn insert(
 }
 
 impl SqliteStore {
-    async fn try_begin(&self, key_id: KeyId, new: &NewFactor) -> Result<bool, StoreError> {
+    async fn try_begin(
+        &self,
+        key_id: KeyId,
+        new: &NewFactor,
+        entry: &AuditEntry,
+    ) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
         if let Some(old) = find(&mut transaction, key_id).await? {
             if old.is_confirmed() {
@@ -99,6 +107,7 @@ impl SqliteStore {
             delete(&mut transaction, &old.factor_id).await?;
         }
         insert(&mut transaction, key_id, new).await?;
+        audit::insert(&mut transaction, std::slice::from_ref(entry)).await?;
         self.finish(transaction).await?;
         Ok(true)
     }
@@ -197,7 +206,7 @@ impl SqliteStore {
         &self,
         key_id: KeyId,
         only_pending: bool,
-        entry: &AuditEntry,
+        entries: &RemovalEntries,
     ) -> Result<Removal, StoreError> {
         let mut transaction = self.begin().await?;
         let Some(factor) = find(&mut transaction, key_id).await? else {
@@ -208,11 +217,12 @@ impl SqliteStore {
             return Ok(Removal::Nothing);
         }
         delete(&mut transaction, &factor.factor_id).await?;
-        if in_force {
+        let removal = if in_force { Removal::InForce } else { Removal::Pending };
+        if let Some(entry) = entries.of(removal) {
             audit::insert(&mut transaction, std::slice::from_ref(entry)).await?;
         }
         self.finish(transaction).await?;
-        Ok(if in_force { Removal::InForce } else { Removal::Pending })
+        Ok(removal)
     }
 
     async fn try_reseal(
@@ -245,8 +255,13 @@ impl TotpStore for SqliteStore {
         rows.fetch_all(&self.readers).await?.iter().map(read_with_key).collect()
     }
 
-    async fn begin_factor(&self, key_id: KeyId, new: &NewFactor) -> Result<bool, StoreError> {
-        self.writes.noted(self.try_begin(key_id, new).await)
+    async fn begin_factor(
+        &self,
+        key_id: KeyId,
+        new: &NewFactor,
+        audit: &AuditEntry,
+    ) -> Result<bool, StoreError> {
+        self.writes.noted(self.try_begin(key_id, new, audit).await)
     }
 
     async fn take_attempt(&self, key_id: KeyId, now: Timestamp) -> Result<Attempt, StoreError> {
@@ -280,7 +295,7 @@ impl TotpStore for SqliteStore {
         &self,
         key_id: KeyId,
         only_pending: bool,
-        audit: &AuditEntry,
+        audit: &RemovalEntries,
     ) -> Result<Removal, StoreError> {
         self.writes.noted(self.try_remove(key_id, only_pending, audit).await)
     }
