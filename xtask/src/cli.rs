@@ -7,7 +7,9 @@ use clap::{Parser, Subcommand};
 
 use crate::checks::{self, Step};
 use crate::codegen;
+use crate::fuzz::{self, Fuzz};
 use crate::interrupt::{self, Interrupted};
+use crate::soak::{self, Soak};
 use crate::up::{self, Up};
 use crate::wasm::{self, Variant};
 
@@ -38,6 +40,10 @@ enum Task {
         #[arg(value_name = "STEP")]
         steps: Vec<Step>,
     },
+    /// Look for what only hours and crashes bring to light
+    Soak(Soak),
+    /// Feed parsers and the limiter with what nobody would send
+    Fuzz(Fuzz),
     /// Write the files that are made from the code
     Codegen {
         /// Write nothing; fail when one is not up to date
@@ -67,6 +73,8 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Up(options) => up::run(&options),
         Task::Test { steps } => checks::run(&steps),
+        Task::Soak(options) => soak::run(options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Codegen { check } => codegen::run(check),
         Task::Wasm { trap } => {
             wasm::build(if trap { Variant::Trap } else { Variant::Product }).map(drop)

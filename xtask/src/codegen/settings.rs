@@ -19,7 +19,7 @@ Each can be a variable of the environment, as it is named here; or stand in a TO
 over the environment, a flag over both. In the file an unknown setting is refused; an empty variable counts as not \
 set. A secret is given either as it is or in a file, not both, and is shown by nothing.
 
-`keygate doctor` looks at all of them. A setting that cannot be used ends a command with exit code 2, and the \
+`keygate doctor` looks at all of them. A setting that cannot be used ends a command with exit code 2 (`doctor`: 1), and the \
 message names it.
 
 | setting | kind | default | meaning |

@@ -24,6 +24,7 @@ pub(super) fn set(value: &mut Value, pointer: &str, new: Value) -> Result<()> {
     Ok(())
 }
 
-fn is_named(entry: &Value, name: &str) -> bool {
+/// Whether an entry has this `name`.
+pub(super) fn is_named(entry: &Value, name: &str) -> bool {
     entry.get("name").and_then(Value::as_str) == Some(name)
 }

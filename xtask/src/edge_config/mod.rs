@@ -17,11 +17,14 @@ pub use upstream::Upstream;
 use upstream::authorities;
 
 use crate::workspace;
-use find::{at, named_mut, set};
+use find::{at, is_named, named_mut, set};
 
 /// The cluster in which the control plane is, and the name that the filter's configuration gives.
 const CONTROL_PLANE: &str = "keygate_control_plane";
 const UPSTREAM: &str = "upstream";
+/// The gate's name among the HTTP filters, and where these stand in a listener.
+const FILTER: &str = "keygate";
+const HTTP_FILTERS: &str = "/filter_chains/0/filters/0/typed_config/http_filters";
 const CREDENTIAL_SECRET: &str = "keygate_edge_token";
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
@@ -69,6 +72,17 @@ impl EdgeConfig {
     /// As for all of these methods: when the file has not what is to be replaced.
     pub fn set_gateway(&mut self, address: &str, port: u16) -> Result<()> {
         set(self.gateway_mut()?, "/address/socket_address", socket_address(address, port))
+    }
+
+    /// Where clients connect to: address and port.
+    ///
+    /// # Errors
+    /// When the file has no such place.
+    pub fn gateway(&mut self) -> Result<(String, u16)> {
+        let place = at(self.gateway_mut()?, "/address/socket_address")?;
+        let address = place.get("address").and_then(Value::as_str).context("no address")?;
+        let port = place.get("port_value").and_then(Value::as_u64).context("no port")?;
+        Ok((address.to_owned(), u16::try_from(port)?))
     }
 
     /// The port of Envoy's own admin interface, on loopback.
@@ -197,11 +211,14 @@ impl EdgeConfig {
     /// # Errors
     /// When the file has none.
     pub fn filter_mut(&mut self) -> Result<&mut Value> {
-        at(self.http_filter_mut("keygate")?, "/typed_config/config")
+        at(self.http_filter_mut(FILTER)?, "/typed_config/config")
     }
 
+    /// The listener with the gate in it, whatever its name.
     fn gateway_mut(&mut self) -> Result<&mut Value> {
-        named_mut(at(&mut self.document, "/static_resources/listeners")?, "gateway")
+        let listeners = at(&mut self.document, "/static_resources/listeners")?;
+        let mut listeners = listeners.as_array_mut().into_iter().flatten();
+        listeners.find(|it| is_gated(it)).context("no listener has a filter named keygate")
     }
 }
 
@@ -222,6 +239,11 @@ pub fn credential_file(token: &Path) -> Result<Value> {
 fn set_endpoint(cluster: &mut Value, host: &str, port: u16) -> Result<()> {
     let place = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address";
     set(cluster, place, socket_address(host, port))
+}
+
+fn is_gated(listener: &Value) -> bool {
+    let filters = listener.pointer(HTTP_FILTERS).and_then(Value::as_array);
+    filters.is_some_and(|filters| filters.iter().any(|it| is_named(it, FILTER)))
 }
 
 fn socket_address(address: &str, port: u16) -> Value {

@@ -69,5 +69,9 @@ mod tests {
         assert!(claims.all().all(|claim| !claim.tests.is_empty()));
         let different: BTreeSet<_> = claims.all().map(|claim| &claim.text).collect();
         assert_eq!(different.len(), claims.all().count());
+        // In other words, and held by the same tests, it is the same.
+        let held: BTreeSet<BTreeSet<_>> =
+            claims.all().map(|claim| claim.tests.iter().collect()).collect();
+        assert_eq!(held.len(), claims.all().count());
     }
 }

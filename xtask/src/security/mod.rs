@@ -13,11 +13,11 @@ use std::fs;
 use anyhow::{Context, Result, bail};
 
 pub(crate) use outcomes::Recorder;
+pub(crate) use sources::Sources;
 
 use crate::{progress, workspace};
 use claims::Claims;
 use outcomes::Outcomes;
-use sources::Sources;
 
 /// The report for the repository: claims and their tests, and where those are.
 ///

@@ -13,10 +13,10 @@ const CRATES: [&str; 7] =
     ["key-policy", "edge-protocol", "gate", "filter", "control-plane", "tests", "xtask"];
 
 /// The functions of the project, with the file that each is in.
-pub(super) struct Sources(BTreeMap<String, String>);
+pub(crate) struct Sources(BTreeMap<String, String>);
 
 impl Sources {
-    pub(super) fn read() -> Result<Self> {
+    pub(crate) fn read() -> Result<Self> {
         let mut sources = Self(BTreeMap::new());
         let root = workspace::root();
         for folder in CRATES {
@@ -58,7 +58,7 @@ impl Sources {
     }
 
     /// The file that a test of this name is in.
-    pub(super) fn place(&self, test: &str) -> Option<&str> {
+    pub(crate) fn place(&self, test: &str) -> Option<&str> {
         self.0.get(test).map(String::as_str)
     }
 }
