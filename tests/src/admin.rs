@@ -46,6 +46,14 @@ impl Admin {
         self.call("GET", &format!("/api/v1/admin/api-keys/{id}"), None).json()
     }
 
+    /// Changes a key, whatever its version.
+    pub fn update(&self, id: &str, fields: &Value) {
+        let request = self.request("PUT", &format!("/api/v1/admin/api-keys/{id}")).key(&self.key);
+        let request = request.header("If-Match", "*").header("Content-Type", "application/json");
+        let answer = request.body(fields.to_string()).send();
+        assert_eq!(answer.status, 200, "{id} was not changed to {fields}: {answer:?}");
+    }
+
     /// Ends a key.
     pub fn revoke(&self, id: &str) {
         let answer = self.call("DELETE", &format!("/api/v1/admin/api-keys/{id}"), None);
@@ -70,6 +78,16 @@ impl Admin {
     #[must_use]
     pub fn audit_events(&self, event: &str) -> Vec<Value> {
         self.pages(&format!("/api/v1/admin/audit-log?event={event}"))
+    }
+
+    /// How often a key was used: `requests`, `by_method`, `by_outcome`. The filter's counts come
+    /// up to two seconds late.
+    #[must_use]
+    pub fn usage(&self, id: &str) -> Value {
+        let path = format!("/api/v1/admin/api-keys/{id}/usage?interval=day");
+        let answer = self.call("GET", &path, None);
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        answer.json()["total"].clone()
     }
 
     /// The control plane's metrics, as Prometheus reads them.

@@ -21,6 +21,7 @@ pub struct GateBuilder {
     trusted_hops: u32,
     concurrency: u32,
     filter: Option<PathBuf>,
+    keygate: Option<PathBuf>,
     envoy_args: Vec<String>,
     edits: Vec<EnvoyEdit>,
 }
@@ -34,6 +35,7 @@ impl GateBuilder {
             trusted_hops: 1,
             concurrency: 2,
             filter: None,
+            keygate: None,
             envoy_args: Vec::new(),
             edits: Vec::new(),
         }
@@ -77,6 +79,12 @@ impl GateBuilder {
     /// Another module than the product's.
     pub fn filter(mut self, module: PathBuf) -> Self {
         self.filter = Some(module);
+        self
+    }
+
+    /// Another program than the product's control plane.
+    pub fn keygate(mut self, program: PathBuf) -> Self {
+        self.keygate = Some(program);
         self
     }
 
@@ -137,6 +145,9 @@ impl GateBuilder {
         if let Some(filter) = self.filter {
             programs.filter = filter;
         }
+        if let Some(keygate) = self.keygate {
+            programs.keygate = keygate;
+        }
         let mut options = StackOptions::new(dir.path(), programs)?;
         combine(&mut options.filter_config, self.config);
         options.trusted_hops = self.trusted_hops;
@@ -159,7 +170,7 @@ fn scratch() -> Result<TempDir> {
 }
 
 /// Changes a document by another (RFC 7396), but a null document changes nothing.
-fn combine(document: &mut Value, changes: Value) {
+pub(crate) fn combine(document: &mut Value, changes: Value) {
     match changes {
         Value::Null => {}
         Value::Object(changes) => {

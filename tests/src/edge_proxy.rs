@@ -1,12 +1,15 @@
 //! A proxy between Envoy and the control plane that can be slow, lose answers and talk rubbish.
 
+use std::future::pending;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use xtask::edge_config::EdgeConfig;
@@ -26,8 +29,23 @@ pub enum Conduct {
     Hold,
     /// The control plane is asked, and its answer is lost: 503 as a proxy would say it.
     LoseAnswer,
+    /// The control plane's answer is passed on without its stamp.
+    Unstamped,
+    /// The control plane is asked, and half of its answer is passed on; then the stream breaks.
+    CutShort,
     /// The control plane is not asked: this is the answer.
     Answer(Made),
+}
+
+/// What the connections are like, whatever is said over them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// What is sent arrives.
+    Good,
+    /// A connection is made, and then nothing arrives, in either direction; nobody is told.
+    Dead,
+    /// Random bytes come, and then the end.
+    Noise,
 }
 
 /// An answer that no control plane gives.
@@ -75,9 +93,17 @@ pub struct Call {
 type Rules = Vec<(String, Conduct)>;
 type Parts = (Response<()>, Vec<u8>);
 
+/// How an answer ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    InOrder,
+    Reset,
+}
+
 struct Shared {
     calls: Mutex<Vec<Call>>,
     rules: watch::Sender<Rules>,
+    line: watch::Sender<Line>,
     control_plane: OnceLock<SocketAddr>,
 }
 
@@ -100,6 +126,7 @@ impl EdgeProxy {
         let shared = Arc::new(Shared {
             calls: Mutex::default(),
             rules: watch::Sender::new(Rules::new()),
+            line: watch::Sender::new(Line::Good),
             control_plane: OnceLock::new(),
         });
         let (stop, stopped) = oneshot::channel();
@@ -137,6 +164,12 @@ impl EdgeProxy {
         });
     }
 
+    /// From now on new connections are like this. Those that there are die without a word, even if
+    /// the line was good and is again.
+    pub fn line(&self, line: Line) {
+        self.shared.line.send_replace(line);
+    }
+
     /// The calls so far whose path begins so.
     #[must_use]
     pub fn calls(&self, path: &str) -> Vec<Call> {
@@ -169,24 +202,52 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         let (stream, _) = listener.accept().await.unwrap();
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            let Ok(mut connection) = h2::server::handshake(stream).await else { return };
-            while let Some(Ok((request, mut respond))) = connection.accept().await {
-                let shared = Arc::clone(&shared);
-                tokio::spawn(async move {
-                    // What fails on the way resets the stream, as a broken network would.
-                    let Ok((head, body)) = answer(request, &shared).await else { return };
-                    if let Ok(mut sending) = respond.send_response(head, body.is_empty())
-                        && !body.is_empty()
-                    {
-                        let _ = sending.send_data(body.into(), true);
-                    }
-                });
+            let mut line = shared.line.subscribe();
+            let at_first = *line.borrow_and_update();
+            match at_first {
+                Line::Good => {}
+                Line::Dead => pending().await,
+                Line::Noise => return make_noise(stream).await,
+            }
+            let mut talk = pin!(talk(stream, shared));
+            tokio::select! {
+                () = &mut talk => {}
+                // Nobody looks at the connection any more, and nobody closes it.
+                _ = line.changed() => pending().await,
             }
         });
     }
 }
 
-async fn answer(request: Request<h2::RecvStream>, shared: &Shared) -> Result<Parts> {
+pub(crate) async fn make_noise(mut stream: TcpStream) {
+    let mut noise = [0; 4096];
+    getrandom::fill(&mut noise).unwrap();
+    // Envoy may have gone already.
+    let _ = stream.write_all(&noise).await;
+}
+
+async fn talk(stream: TcpStream, shared: Arc<Shared>) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            // What fails on the way resets the stream, as a broken network would.
+            let Ok(((head, body), end)) = answer(request, &shared).await else { return };
+            let whole = body.is_empty() && end == End::InOrder;
+            let Ok(mut sending) = respond.send_response(head, whole) else { return };
+            if !body.is_empty() {
+                let _ = sending.send_data(body.into(), end == End::InOrder);
+            }
+            if end == End::Reset {
+                // A reset would overtake what was not sent yet.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                sending.send_reset(h2::Reason::INTERNAL_ERROR);
+            }
+        });
+    }
+}
+
+async fn answer(request: Request<h2::RecvStream>, shared: &Shared) -> Result<(Parts, End)> {
     let (head, body) = request.into_parts();
     let body = read(body).await?;
     let path = head.uri.path_and_query().context("no path")?.to_string();
@@ -198,24 +259,35 @@ async fn answer(request: Request<h2::RecvStream>, shared: &Shared) -> Result<Par
     let conduct = of_path(&rules.borrow());
     shared.calls.lock().unwrap().push(Call { path: path.clone(), body: body.clone() });
     let forward = forward(shared, head.method, &path, &head.headers, body);
-    match conduct {
-        Conduct::Forward => forward.await,
+    let answer = match conduct {
+        Conduct::Forward => forward.await?,
         Conduct::Delay(time) => {
             let answer = forward.await?;
             tokio::time::sleep(time).await;
-            Ok(answer)
+            answer
         }
         Conduct::Hold => {
             let answer = forward.await?;
             rules.wait_for(|rules| !matches!(of_path(rules), Conduct::Hold)).await?;
-            Ok(answer)
+            answer
         }
         Conduct::LoseAnswer => {
             forward.await?;
-            made(&Made::plain(503, "upstream connect error"))
+            made(&Made::plain(503, "upstream connect error"))?
         }
-        Conduct::Answer(answer) => made(&answer),
-    }
+        Conduct::Unstamped => {
+            let (mut head, body) = forward.await?;
+            head.headers_mut().remove("x-keygate-edge");
+            (head, body)
+        }
+        Conduct::CutShort => {
+            let (head, mut body) = forward.await?;
+            body.truncate(body.len() / 2);
+            return Ok(((head, body), End::Reset));
+        }
+        Conduct::Answer(answer) => made(&answer)?,
+    };
+    Ok((answer, End::InOrder))
 }
 
 fn made(answer: &Made) -> Result<Parts> {

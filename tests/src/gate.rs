@@ -10,6 +10,7 @@ use xtask::stack::Stack;
 
 use crate::http::{Connection, Request};
 use crate::wait::eventually;
+use crate::workers::{self, Workers};
 use crate::{Admin, GateBuilder};
 
 /// How much of each log a failed test shows.
@@ -77,32 +78,13 @@ impl Gate {
     /// A connection to a worker (0 or 1). For this, nobody else may open connections meanwhile.
     #[must_use]
     pub fn connect_to_worker(&self, worker: usize) -> Connection {
-        for _ in 0..500 {
-            let before = self.connections_of_workers();
-            let connection = self.connect();
-            let taken_by = eventually("a worker takes the connection", || {
-                let after = self.connections_of_workers();
-                (0..after.len()).find(|&n| after[n] > before[n])
-            });
-            if taken_by == worker {
-                return connection;
-            }
-        }
-        panic!("worker {worker} takes no connection");
+        Workers::connect_to_worker(self, worker)
     }
 
     /// How many connections each worker has ever taken.
     #[must_use]
     pub fn connections_of_workers(&self) -> Vec<u64> {
-        let (stats, port) = (self.stats(), self.address().port());
-        let count = |worker: u32| {
-            // The address before the port is what Envoy was told to listen on.
-            let name = format!("_{port}.worker_{worker}.downstream_cx_total");
-            let of_worker =
-                stats.iter().find(|(n, _)| n.starts_with("listener.") && n.ends_with(&name));
-            of_worker.map_or(0, |(_, count)| *count)
-        };
-        (0..self.stack.options().concurrency).map(count).collect()
+        workers::connections(&self.stats(), self.address().port(), self.stack.options().concurrency)
     }
 
     /// The control plane's admin API.
@@ -156,9 +138,7 @@ impl Gate {
     /// up to 50 ms late.
     #[must_use]
     pub fn stats(&self) -> BTreeMap<String, u64> {
-        let answer = self.stack.envoy.admin_get("/stats").expect("Envoy's admin interface");
-        let lines = answer.body.lines().filter_map(|line| line.split_once(": "));
-        lines.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
+        workers::stats(&self.stack.envoy)
     }
 
     /// The statistics that tell of a VM that has crashed, was loaded anew or could not be: after
@@ -179,6 +159,16 @@ impl Gate {
     #[must_use]
     pub fn dir(&self) -> &std::path::Path {
         self.dir.path()
+    }
+}
+
+impl Workers for Gate {
+    fn connect(&self) -> Connection {
+        Connection::open(self.address())
+    }
+
+    fn connections_of_workers(&self) -> Vec<u64> {
+        Self::connections_of_workers(self)
     }
 }
 

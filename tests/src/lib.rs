@@ -20,6 +20,9 @@
 //!
 //! let mut gate = gate;
 //! gate.stack.control_plane.process_mut().pause();          // freeze, kill, restart parts
+//!
+//! let second = Replica::start(&gate, "second", None);      // one more Envoy of the same fleet
+//! Gate::builder().edit_envoy(ReadyFile::new("sidecar.yaml").upstream("application").edit());
 //! ```
 //!
 //! - Every [`Gate`] has ports and a folder of its own, and ends when it is dropped; a test that
@@ -28,25 +31,37 @@
 //!   otherwise. [`fresh_address`] gives one with untouched limits.
 //! - Wait for conditions ([`eventually`]), never for a length of time. Tests that count in windows
 //!   of a minute call [`wait_for_room_in_window`]; better they configure long windows.
+//! - [`load`] has clients that ask and ask while a test breaks things, and a report of what they saw.
 //! - The programs are built once in a run, see [`binaries`].
 
 mod admin;
 mod binaries;
 mod builder;
+mod certificates;
 mod edge_proxy;
+mod fleet;
 mod gate;
 pub mod http;
 mod keys;
+pub mod load;
+mod ready_file;
 mod wait;
+mod wire;
+mod workers;
 
 pub use admin::Admin;
 pub use binaries::{binaries, trap_filter, unfinished_filter};
 pub use builder::GateBuilder;
-pub use edge_proxy::{Call, Conduct, EdgeProxy, Made};
+pub use certificates::{Authority, Certificates};
+pub use edge_proxy::{Call, Conduct, EdgeProxy, Line, Made};
+pub use fleet::{Replica, another_control_plane, free_address};
 pub use gate::{Gate, fresh_address};
 pub use http::{Answer, Connection, Request};
 pub use keys::{Key, key_hash, key_with_secret, mistyped, unknown_key, unknown_test_key};
+pub use ready_file::{ReadyFile, control_planes_of};
 pub use wait::{
     eventually, rfc3339, unix_ms, unix_seconds, wait_for_room_in_window,
     wait_for_room_in_window_of, within,
 };
+pub use wire::Wire;
+pub use workers::Workers;

@@ -50,12 +50,12 @@ fn envoy_does_not_start_with_a_wrong_configuration_and_says_which_field_is_wrong
             &["`limits[0].requests`", "expected 1 to", "got 0"],
         ),
         (
-            r#"{"version": 1, "limits": [{"name": "a", "per": "address", "requests": 1, "window_seconds": 60, "reach": "fleet"}]}"#,
-            &["`limits[0].reach`", "envoy"],
+            r#"{"version": 1, "limits": [{"name": "a", "per": "address", "requests": 1, "window_seconds": 60, "reach": "world"}]}"#,
+            &["`limits[0].reach`", "`envoy` or `fleet`"],
         ),
         (
-            r#"{"version": 1, "limits": [{"name": "a", "per": "address", "requests": 1, "window_seconds": 60, "algorithm": "token_bucket"}]}"#,
-            &["`limits[0].algorithm`", "fixed_window"],
+            r#"{"version": 1, "limits": [{"name": "a", "per": "address", "requests": 1, "window_seconds": 60, "algorithm": "leaky_bucket"}]}"#,
+            &["`limits[0].algorithm`", "`token_bucket`"],
         ),
         (r#"{"version": 1, "shadow": ["scopes"]}"#, &["`shadow[0]`", "scopes", "scope,"]),
     ] {

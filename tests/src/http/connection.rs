@@ -20,12 +20,19 @@ impl Connection {
     /// Connects.
     #[must_use]
     pub fn open(server: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&server, TIMEOUT)
-            .unwrap_or_else(|error| panic!("{server} cannot be reached: {error}"));
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-        stream.set_write_timeout(Some(TIMEOUT)).unwrap();
-        Self { server, stream: BufReader::new(stream) }
+        Self::try_open(server).unwrap_or_else(|error| panic!("{server} cannot be reached: {error}"))
+    }
+
+    /// Connects to a server that may be gone.
+    ///
+    /// # Errors
+    /// When it is.
+    pub fn try_open(server: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        Ok(Self { server, stream: BufReader::new(stream) })
     }
 
     /// The server's address, for `Host`.
