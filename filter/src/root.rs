@@ -76,8 +76,8 @@ impl Root {
 
     /// Sends what the gate has to say and writes its log lines. Calls that cannot even begin are
     /// answered at once: what comes of that is returned, and is to be carried out after this.
-    /// `origin` is the request that the gate has just decided on: it makes only the calls that
-    /// requests wait for, and the rest is left to the next tick.
+    /// `origin` is the request that the gate has just decided on: it makes only calls about
+    /// keys and limits, and the rest is left to the next tick.
     pub(crate) fn flush(&mut self, now: Now, origin: Option<&Origin<'_>>) -> Decisions {
         let mut decisions = Vec::new();
         loop {

@@ -64,7 +64,7 @@ counters! {
     LimitUnknown = "keygate.limits.unknown",
     /// Requests that waited for more of a limit that the fleet shares.
     LimitWait = "keygate.limits.waited",
-    /// Counts against this Envoy's safe share of such a limit, the control plane being away.
+    /// Counts against this Envoy's part of such a limit, the control plane being or having been away.
     SafeShare = "keygate.limits.safe_share",
     /// Calls to the control plane about such limits.
     LeaseCall = "keygate.calls.leases",

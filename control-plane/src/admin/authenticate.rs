@@ -7,7 +7,6 @@ use axum::{
 use edge_protocol::{EventKind, Scope};
 use key_policy::KeyId;
 use std::{net::IpAddr, sync::Arc};
-use tokio::time::Instant;
 
 use super::{
     denials,
@@ -275,7 +274,7 @@ async fn check(
         return Ok(Err(Refusal::NotLookedAt));
     }
     caller.key_hash = Some(audit_hash(presented.expose()));
-    let arrived = parts.extensions.get().map_or_else(Instant::now, |Arrived(at)| *at);
+    let Arrived(arrived) = Arrived::of(parts);
     let verification = service.verifier.verify_for(arrived, presented).await.map_err(|error| {
         decisions::count(By::Admin, "known", EventKind::DbError, error.reason());
         Problem::from(error)

@@ -11,10 +11,11 @@ use edge_protocol::leases::{
 use std::sync::Arc;
 
 use super::{fault::Fault, verify::unreadable};
-use crate::{http::wording::without_input, limits::fleet::EnvoyId, service::Service};
+use crate::{
+    http::wording::without_input, keys::new_key::MAX_WINDOW_SECONDS, limits::fleet::EnvoyId,
+    service::Service,
+};
 
-/// As limits in the filter's configuration have it.
-const MAX_WINDOW_SECONDS: u32 = 31 * 86_400;
 /// Numbers of calls, slices and times: what JSON's readers and Redis' scripts hold exactly.
 const MAX_WHOLE: u64 = 1 << 53;
 

@@ -16,7 +16,8 @@ impl<T> Default for Shared<T> {
 }
 
 impl<T: Copy> Shared<T> {
-    /// The answer to `look`, or the one that was looked for in the meantime.
+    /// The answer to `look`, or the one that was looked for in the meantime. Who asks when a look has
+    /// just begun waits for that one and for the next.
     pub(crate) async fn ask<F: Future<Output = T>>(&self, look: impl FnOnce() -> F) -> T {
         let asked = Instant::now();
         let mut last = self.0.lock().await;

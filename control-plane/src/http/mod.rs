@@ -30,8 +30,15 @@ impl<S: Sync> FromRequestParts<S> for Arrived {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let arrived = parts.extensions.get().copied();
-        Ok(arrived.unwrap_or_else(|| Self(Instant::now())))
+        Ok(Self::of(parts))
+    }
+}
+
+impl Arrived {
+    /// When this one did; now, if nobody has noted it.
+    #[must_use]
+    pub fn of(parts: &Parts) -> Self {
+        parts.extensions.get().copied().unwrap_or_else(|| Self(Instant::now()))
     }
 }
 

@@ -48,6 +48,18 @@ impl Jobs {
 
     async fn run_if_due(&self, job: &Job) -> Result<(), StoreError> {
         let now = self.clock.now();
+        let claim = Claim { job: job.name, holder: &self.holder, now, until: after(now, LEASE) };
+        if let Some(run) = self.store.claim_job(&claim).await? {
+            self.run_claimed(job, run).await?;
+        } else {
+            self.heal(job, now).await?;
+        }
+        show_last_success(job.name, self.store.job_last_success(job.name).await?);
+        Ok(())
+    }
+
+    /// A job that is not due for longer than any is has been put off by a clock that ran ahead.
+    async fn heal(&self, job: &Job, now: Timestamp) -> Result<(), StoreError> {
         let latest = Latest { due: after(now, job.every + LEASE), held: after(now, LEASE * 2) };
         if self.store.heal_job(job.name, &latest).await? {
             tracing::warn!(
@@ -55,12 +67,6 @@ impl Jobs {
                 "a job was put off for longer than it ever is, and goes on: is a clock wrong?"
             );
         }
-        let claim = Claim { job: job.name, holder: &self.holder, now, until: after(now, LEASE) };
-        let run = self.store.claim_job(&claim).await?;
-        if let Some(run) = run {
-            self.run_claimed(job, run).await?;
-        }
-        show_last_success(job.name, self.store.job_last_success(job.name).await?);
         Ok(())
     }
 

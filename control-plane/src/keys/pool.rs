@@ -23,17 +23,18 @@ use tokio_util::sync::CancellationToken;
 use super::{digest::PresentedKey, hashing::HashRecipe};
 use crate::metrics;
 
-/// Who finds no thread is told so within this time of their arrival. A filter gives up after a
-/// second; an answer in good time lets it say 503 itself.
+/// Who finds no thread is told so within this time of their arrival, unless its look-up alone took
+/// longer than [`QUEUE_DEADLINE`]. A filter gives up after a second; an answer in good time lets it say
+/// 503 itself.
 pub const ANSWER_WITHIN: Duration = Duration::from_millis(250);
-
-/// How long after its request's arrival a key waits for a thread: what is left of
-/// [`ANSWER_WITHIN`] is for the answer, on a machine that has too much to do.
-pub const QUEUE_DEADLINE: Duration = Duration::from_millis(200);
 
 /// How long a key waits in any case, though the database took most of the time: an idle thread
 /// must get it.
 const LEAST_WAIT: Duration = Duration::from_millis(50);
+
+/// How long after its request's arrival a key waits for a thread: what is left of [`ANSWER_WITHIN`]
+/// is for the answer, on a machine that has too much to do.
+pub const QUEUE_DEADLINE: Duration = ANSWER_WITHIN.saturating_sub(LEAST_WAIT);
 
 /// How long a key waits that is made: by an administrator, a command, or as the service starts. A
 /// machine that is busy for a moment is no reason to fail.

@@ -139,7 +139,7 @@ catalogue! {
     /// Pools of such limits, one for each limit and whom it counts, that this process remembers; at
     /// most 100,000.
     LEASE_POOLS = Gauge "keygate_lease_pools" [];
-    /// Envoys that live.
+    /// Envoys that live: as Redis tells; without it, those that say so here.
     FLEET_ENVOYS = Gauge "keygate_fleet_envoys" [];
     /// Control planes that live, as Redis last told; 1 without it.
     FLEET_CONTROL_PLANES = Gauge "keygate_fleet_control_planes" [];

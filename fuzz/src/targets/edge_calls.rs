@@ -2,7 +2,9 @@
 
 use arbitrary::{Result, Unstructured};
 use axum::body::Body;
-use edge_protocol::{CHANGES_PATH, EVENTS_PATH, STAMP, STAMP_HEADER, VERIFY_PATH, VerifyAnswer};
+use edge_protocol::{
+    CHANGES_PATH, EVENTS_PATH, LEASES_PATH, STAMP, STAMP_HEADER, VERIFY_PATH, VerifyAnswer,
+};
 use http::Request;
 
 use super::service::{EDGE_TOKEN, with};
@@ -12,7 +14,8 @@ pub(crate) fn run(data: &[u8]) {
 }
 
 fn call(mut input: Unstructured<'_>) -> Result<()> {
-    let path = *input.choose(&[EVENTS_PATH, EVENTS_PATH, VERIFY_PATH, CHANGES_PATH])?;
+    let path =
+        *input.choose(&[EVENTS_PATH, EVENTS_PATH, VERIFY_PATH, LEASES_PATH, CHANGES_PATH])?;
     let rest = input.take_rest();
     let post = |body: &[u8]| {
         let request = Request::post(path).header("content-type", "application/json");

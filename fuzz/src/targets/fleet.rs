@@ -11,8 +11,8 @@ use arbitrary::{Result, Unstructured};
 use edge_protocol::leases::{LeaseAnswer, LeaseCall};
 use fastrand::Rng;
 use gate::{
-    Answer, COUNTER_NAMES, Call, ClientAddress, Config, Credential, Decision, Gate, Message, Now,
-    Request, Seeds, StreamId,
+    Answer, Call, ClientAddress, Config, Credential, Decision, Gate, Message, Now, Request, Seeds,
+    StreamId,
 };
 use jiff::Timestamp;
 use keygate::clock::Clock;
@@ -53,6 +53,8 @@ enum Trouble {
 }
 
 struct Envoy {
+    /// When it last heard how it stands.
+    heard_ms: u64,
     workers: Vec<Gate>,
     slots: Slots,
     off_ms: i64,
@@ -140,12 +142,20 @@ impl Story {
         };
         let workers = vec![worker(1), worker(2)];
         let off_ms = self.rng.i64(-OFF_MS..=OFF_MS);
-        self.envoys.insert(self.born, Envoy { workers, slots: Slots::default(), off_ms });
+        self.envoys.insert(
+            self.born,
+            Envoy { heard_ms: self.now_ms, workers, slots: Slots::default(), off_ms },
+        );
     }
 
     fn step(&mut self, demand: u32, trouble: Trouble) {
         self.now_ms += STEP_MS;
         self.clock.0.store(self.now_ms, Ordering::Relaxed);
+        // What is lent is lent for five seconds, and a clock may jump by almost two.
+        let silent = |it: &Envoy| it.heard_ms + 5_000 - 2 * OFF_MS.unsigned_abs() < self.now_ms;
+        let silent = self.envoys.values().filter(|it| silent(it)).count();
+        // In an outage all of them are.
+        self.alone |= trouble != Trouble::Outage && silent > 0;
         if trouble == Trouble::Envoys && self.rng.u32(..400) == 0 {
             if self.rng.bool() && self.envoys.len() > 1 {
                 let doomed = *self.envoys.keys().nth(self.rng.usize(..self.envoys.len())).unwrap();
@@ -209,11 +219,6 @@ impl Story {
         let it = self.envoys.get_mut(&envoy).unwrap();
         let gate = &mut it.workers[worker];
         gate.take_log();
-        let cut = self.cut;
-        let alone = &mut self.alone;
-        gate.tally().take(|counter, _| {
-            *alone |= !cut && COUNTER_NAMES[counter] == "keygate.limits.safe_share";
-        });
         let mut next = |slots: &mut Slots| {
             if tick {
                 gate.next_message(Now::from_unix_ms(at_ms), slots)
@@ -266,7 +271,13 @@ impl Story {
     fn deliver(&mut self, way: &Way, lost: bool) {
         let Some(at_ms) = self.time_of(way.envoy) else { return };
         let it = self.envoys.get_mut(&way.envoy).unwrap();
-        let answer = if lost || way.body.is_empty() {
+        let good = !lost && !way.body.is_empty();
+        let standing =
+            serde_json::from_slice::<LeaseAnswer>(&way.body).ok().and_then(|it| it.standing);
+        if good && standing.is_some() {
+            it.heard_ms = self.now_ms;
+        }
+        let answer = if !good {
             Answer { status: 503, stamped: false, body: b"" }
         } else {
             Answer { status: 200, stamped: true, body: &way.body }

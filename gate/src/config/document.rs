@@ -68,7 +68,8 @@ pub struct Document {
 pub struct ControlPlane {
     /// The name of the Envoy cluster of the control plane's edge API.
     pub cluster: String,
-    /// How long to wait for an answer about a key, in milliseconds, 1 to 60000.
+    /// How long to wait for an answer about a key, or about a limit that the fleet shares, in
+    /// milliseconds, 1 to 60000.
     pub timeout_ms: u32,
 }
 

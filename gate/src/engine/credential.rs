@@ -24,7 +24,7 @@ impl Gate {
         if self.finds_against(Layer::Presence, EventKind::MissingApiKey, about, details, now) {
             return Decision::Refuse(self.refusal(Problem::Missing));
         }
-        self.limit(None, facts, now, slots)
+        self.limit(facts, now, slots)
     }
 
     /// Layer 0: no telling which one is meant.
@@ -69,7 +69,7 @@ impl Gate {
             return Decision::Refuse(self.refusal(Problem::BadCredential));
         }
         // What cannot be read as one key identifies nobody.
-        self.limit(None, facts, now, slots)
+        self.limit(facts, now, slots)
     }
 
     /// Layers 2 to 4, on a key of sane bytes.

@@ -9,18 +9,16 @@ use crate::cache::{EntryIndex, KeyHash};
 use crate::layer::Layer;
 use crate::limits::SharedSlots;
 use crate::problem::{Problem, Refusal};
-use crate::request::{Now, StreamId};
+use crate::request::Now;
 use crate::tally::Counter;
 
 impl Gate {
     /// A key that this worker has an answer about, fresh or not.
-    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own")]
     pub(super) fn with_known_key(
         &mut self,
         entry: EntryIndex,
         hash: KeyHash,
         key: &[u8],
-        stream: StreamId,
         facts: Facts,
         now: Now,
         slots: &mut impl SharedSlots,
@@ -36,14 +34,14 @@ impl Gate {
         }
         if !self.may_serve(entry, now) {
             self.known.remove(hash);
-            return self.with_unknown_key(hash, key, stream, facts, now, slots);
+            return self.with_unknown_key(hash, key, facts, now, slots);
         }
         if !self.reachable || self.is_resting(now) {
             self.refresh(entry, hash, key, now);
             return self.decide_stale(entry, facts, now, slots);
         }
         let fingerprint = self.known.get(entry).map_or([b'0'; 16], |e| e.fingerprint);
-        self.ask(hash, fingerprint, key, stream, facts, now, slots)
+        self.ask(hash, fingerprint, key, facts, now, slots)
     }
 
     /// Whether an answer that is no longer fresh may serve when no other can be had.

@@ -54,16 +54,15 @@ impl Facts {
 }
 
 impl Gate {
-    /// Counts the request against every limit that it falls under, and passes it if all have
-    /// room.
+    /// Counts a request without a known key against every limit that it falls under, and passes it
+    /// if all have room.
     pub(super) fn limit(
         &mut self,
-        entry: Option<EntryIndex>,
         facts: Facts,
         now: Now,
         slots: &mut impl SharedSlots,
     ) -> Decision {
-        self.limit_from(entry, facts, Progress::start(facts), now, slots)
+        self.limit_from(None, facts, Progress::start(facts), now, slots)
     }
 
     /// A request that has waited for a limit goes on from there. Its key may have been revoked in
@@ -85,7 +84,7 @@ impl Gate {
         }
     }
 
-    /// As [`Gate::limit`], with some of the limits counted already.
+    /// The same for any request, with some of the limits counted already.
     pub(super) fn limit_from(
         &mut self,
         entry: Option<EntryIndex>,
@@ -166,7 +165,7 @@ impl Gate {
             }
             Reach::Fleet => {
                 let key = entry.and_then(|entry| self.known.get(entry)).map(|e| e.hash);
-                let waiting = Waiting { stream: facts.stream, key, facts, progress: *progress };
+                let waiting = Waiting { key, facts, progress: *progress };
                 let limit = SharedLimit { rule, quota, subject };
                 match self.take_shared(limit, waiting, now, slots) {
                     Some(outcome) => outcome,

@@ -3,7 +3,7 @@
 use edge_protocol::{EventKind, Position, Verdict, VerifyAnswer};
 
 use super::credential::fingerprint;
-use super::{Decision, Facts, Gate};
+use super::{Decision, Facts, Gate, REST_MS};
 use crate::audit::About;
 use crate::cache::{EntryIndex, KeyFingerprint, KeyHash, Record};
 use crate::config::{FAILED_ATTEMPTS, SuccessAudit};
@@ -17,8 +17,6 @@ use crate::tally::Counter;
 
 /// How often a question is asked anew when a change overtakes its answer.
 const MAX_TIMES_ASKED: u8 = 3;
-/// How long the control plane is left alone after it could not be reached, in milliseconds.
-const REST_MS: u64 = 500;
 
 impl Gate {
     /// A key that this worker does not know, of a length that keys can have.
@@ -26,7 +24,6 @@ impl Gate {
         &mut self,
         hash: KeyHash,
         key: &[u8],
-        stream: StreamId,
         facts: Facts,
         now: Now,
         slots: &mut impl SharedSlots,
@@ -46,17 +43,15 @@ impl Gate {
         if let Some(refusal) = self.has_failed_too_often(about, key, facts, now, slots) {
             return Decision::Refuse(refusal);
         }
-        self.ask(hash, fingerprint, key, stream, facts, now, slots)
+        self.ask(hash, fingerprint, key, facts, now, slots)
     }
 
     /// Has the request wait for an answer about its key.
-    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own")]
     pub(super) fn ask(
         &mut self,
         hash: KeyHash,
         fingerprint: KeyFingerprint,
         key: &[u8],
-        stream: StreamId,
         facts: Facts,
         now: Now,
         slots: &mut impl SharedSlots,
@@ -70,7 +65,8 @@ impl Gate {
                 slots,
             );
         }
-        let waiter = Waiter { stream, plan: facts.plan, client: facts.client };
+        let Facts { stream, plan, client } = facts;
+        let waiter = Waiter { stream, plan, client };
         match self.flights.join(hash, fingerprint, key, Some(waiter)) {
             Ok(new) => {
                 self.tally.count(Counter::CacheMiss);
@@ -262,7 +258,7 @@ impl Gate {
         if self.finds_against(Layer::Known, EventKind::InvalidKey, about, details, now) {
             return Decision::Refuse(self.failed_credential(about, facts, now, slots));
         }
-        self.limit(None, facts, now, slots)
+        self.limit(facts, now, slots)
     }
 
     /// It cannot be told whether this is a key of ours.
@@ -278,7 +274,7 @@ impl Gate {
         if self.finds_against(Layer::Known, EventKind::DbError, about, details, now) {
             return Decision::Refuse(self.unavailable());
         }
-        self.limit(None, facts, now, slots)
+        self.limit(facts, now, slots)
     }
 
     /// Counts a failed credential. The answer is the same for every kind of failure; past the

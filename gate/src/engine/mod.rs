@@ -45,6 +45,9 @@ const EVENTS_TIMEOUT_MS: u32 = 5_000;
 /// What the name of an Envoy is the hash of.
 const ENVOY: &[u8] = b"the name of this Envoy";
 
+/// How long the control plane is left alone after it could not be reached, in milliseconds.
+const REST_MS: u64 = 500;
+
 /// A clock that goes back by less than this, in milliseconds, is only unsteady.
 const SET_BACK_MS: u64 = 100;
 
@@ -172,7 +175,7 @@ impl Gate {
         };
         let facts = Facts { stream: request.stream, plan, client };
         if plan.public {
-            return self.limit(None, facts, now, slots);
+            return self.limit(facts, now, slots);
         }
         let key = match request.credential {
             Credential::One(key) if !key.is_empty() => key,
@@ -188,9 +191,9 @@ impl Gate {
         }
         let hash = self.hash(key);
         if let Some(entry) = self.known.find(hash) {
-            return self.with_known_key(entry, hash, key, request.stream, facts, now, slots);
+            return self.with_known_key(entry, hash, key, facts, now, slots);
         }
-        self.with_unknown_key(hash, key, request.stream, facts, now, slots)
+        self.with_unknown_key(hash, key, facts, now, slots)
     }
 
     /// Takes in the answer to a call, and decides on the requests that waited for it.
@@ -226,7 +229,7 @@ impl Gate {
         decided
     }
 
-    /// The next call that a request waits for: what is to be made at once, on a request's own time.
+    /// The next call about a key or a limit: what is to be made at once, on a request's own time.
     pub fn next_question(&mut self) -> Option<Message> {
         self.outbox.pop_front().or_else(|| self.lease_call(None))
     }

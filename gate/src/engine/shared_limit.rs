@@ -6,19 +6,17 @@ use edge_protocol::leases::{
 };
 
 use super::limit::Progress;
-use super::{Decision, Facts, Gate};
+use super::{Decision, Facts, Gate, REST_MS};
 use crate::cache::KeyHash;
 use crate::config::{Config, OWN_LIMIT, Quota};
 use crate::fleet::{LeaseCallId, Share, Target, Wanted};
-use crate::limits::{Lease, Outcome, SharedSlots, Spent, Subject, Verdict};
+use crate::limits::{Lease, Outcome, SharedSlots, Spent, Subject, Verdict, seconds, seconds_after};
 use crate::message::{Answer, Message};
 use crate::request::{Now, StreamId};
 use crate::tally::Counter;
 
 /// How often a request waits for another grant when others were faster to spend the last.
 const MAX_WAITS: u8 = 5;
-/// How long the control plane is left alone after an ask has failed, in milliseconds.
-const REST_MS: u64 = 500;
 
 /// A limit, and whom it counts.
 #[derive(Clone, Copy)]
@@ -32,7 +30,6 @@ pub(super) struct SharedLimit {
 /// A request that waits for a grant.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting {
-    pub(super) stream: StreamId,
     pub(super) key: Option<KeyHash>,
     pub(super) facts: Facts,
     pub(super) progress: Progress,
@@ -65,7 +62,7 @@ impl Gate {
         if !asks {
             self.tally.count(Counter::SafeShare);
         }
-        let soon = u32::try_from(now.unix_seconds()).unwrap_or(u32::MAX).saturating_add(1);
+        let soon = seconds(now).saturating_add(1);
         let mut ends = soon;
         if own > 0 {
             let name = name_of(&self.config, rule);
@@ -100,8 +97,7 @@ impl Gate {
             if asks && lease.is_old(now) {
                 self.want(limit, &lease, target, more(&lease, target.slices), now);
             }
-            let again = target.slices.begins_ms(target.slice + u64::from(slices));
-            let again = u32::try_from(again.div_ceil(1000)).unwrap_or(u32::MAX);
+            let again = seconds_after(target.slices.begins_ms(target.slice + u64::from(slices)));
             return Some(Outcome { verdict: Verdict::Over, remaining: 0, ends: again });
         }
         if !asks {
@@ -118,7 +114,7 @@ impl Gate {
         let holds = self.fleet.holds(now);
         let name = name_of(&self.config, rule);
         let ask = || ask_for(name, limit, &lease, target, want, holds);
-        if self.asks.wait(target, ask, waiting).is_err() {
+        if !self.asks.wait(target, ask, waiting) {
             return Some(Outcome::unknown(soon));
         }
         self.tally.count(Counter::LimitWait);
@@ -205,15 +201,14 @@ impl Gate {
         for Wanted { target, waiters, .. } in landed {
             let grant: Option<Grant> = grants.next();
             if let Some(grant) = &grant {
-                let Target { place, slices, slice, epoch } = target;
-                self.counters.grant(slots, place, slices, slice, epoch, grant, now);
+                self.counters.grant(slots, target, grant, now);
             }
             for mut waiting in waiters {
                 waiting.progress.failed = grant.is_none();
                 waiting.progress.waits += 1;
                 waiting.progress.resumed = true;
-                self.audit.concerns(Some(waiting.stream));
-                decisions.push((waiting.stream, self.go_on(waiting, now, slots)));
+                self.audit.concerns(Some(waiting.facts.stream));
+                decisions.push((waiting.facts.stream, self.go_on(waiting, now, slots)));
             }
         }
         decisions
@@ -236,7 +231,7 @@ fn within(lease: &Lease, target: Target, quota: Quota) -> Outcome {
     Outcome {
         verdict: Verdict::Within,
         remaining: lease.unspent().saturating_add(left(lease, quota)),
-        ends: u32::try_from(ends.div_ceil(1000)).unwrap_or(u32::MAX),
+        ends: seconds_after(ends),
     }
 }
 

@@ -75,32 +75,27 @@ impl<W> Asks<W> {
         }
     }
 
-    /// Wants one more for a request that waits for it. Gives the request back when too many wait.
-    pub(crate) fn wait(
-        &mut self,
-        target: Target,
-        ask: impl FnOnce() -> Ask,
-        waiter: W,
-    ) -> Result<(), W> {
+    /// Wants one more for a request, and says whether it may wait for that: not when too many do.
+    pub(crate) fn wait(&mut self, target: Target, ask: impl FnOnce() -> Ask, waiter: W) -> bool {
         if self.waiters >= MAX_WAITERS {
-            return Err(waiter);
+            return false;
         }
         if let Some(wanted) = self.wanted.iter_mut().find(|wanted| wanted.target == target) {
             if wanted.waiters.len() >= MAX_WAITERS_OF_ASK {
-                return Err(waiter);
+                return false;
             }
             if !wanted.waiters.is_empty() {
                 wanted.ask.want = wanted.ask.want.saturating_add(1);
             }
             wanted.waiters.push(waiter);
             self.waiters += 1;
-            return Ok(());
+            return true;
         }
         if self.wanted.len() >= MAX_WANTED {
-            return Err(waiter);
+            return false;
         }
         self.add(target, ask(), vec![waiter]);
-        Ok(())
+        true
     }
 
     /// Whether there is something to send, and may be sent.
@@ -109,8 +104,8 @@ impl<W> Asks<W> {
     }
 
     fn add(&mut self, target: Target, ask: Ask, waiters: Vec<W>) {
-        let sent = self.on_the_way.iter().flat_map(|(_, wanted)| wanted);
-        let blocked = sent.into_iter().any(|it| it.target == target);
+        let mut sent = self.on_the_way.iter().flat_map(|(_, wanted)| wanted);
+        let blocked = sent.any(|it| it.target == target);
         self.ready += usize::from(!blocked);
         self.waiters += waiters.len();
         self.wanted.push(Wanted { target, ask, waiters, blocked });

@@ -33,7 +33,7 @@ pub(crate) enum Share {
     PartsAlone(u32),
     /// The limit divided by so many; there is nobody to ask, or it was so when the window began.
     Divided(u32),
-    /// It has never been told anything, and there is nobody to ask.
+    /// It has never been told anything: all that it has is what it asks for.
     Unknown,
 }
 
@@ -117,14 +117,11 @@ impl Standing {
         let window_ms = u64::from(quota.seconds.max(1)) * 1000;
         // What was granted may be spent to the end of its slice.
         let slice_ms = if slides { Slices::of(quota.algorithm, quota.seconds).ms } else { 0 };
+        let reach_ms = if slides { window_ms + slice_ms } else { now_ms % window_ms };
         // What counts together with this moment began then.
-        let begins = if slides {
-            now_ms.saturating_sub(window_ms + slice_ms)
-        } else {
-            now_ms - now_ms % window_ms
-        };
+        let begins = now_ms.saturating_sub(reach_ms);
         if self.is_lent(now) {
-            return self.share_while_lent(begins, if slides { window_ms + slice_ms } else { 0 });
+            return self.share_while_lent(begins, if slides { reach_ms } else { 0 });
         }
         if self.envoys == 0 {
             Share::Unknown
@@ -158,13 +155,10 @@ impl Standing {
     /// How many parts no worker of this Envoy goes beyond. One that went on by itself says that it
     /// holds something.
     pub(super) fn holds(&self, now: Now) -> u32 {
-        if !self.is_lent(now) && self.envoys > 0 {
-            return 1;
-        }
         if self.is_lent(now) {
             self.steps.iter().map(|step| step.parts).max().unwrap_or(0)
         } else {
-            0
+            u32::from(self.envoys > 0)
         }
     }
 

@@ -3,7 +3,8 @@
 //! When more subjects come than a bucket has room for, the least entry gives way, and becomes the
 //! *floor*: whoever comes new under the same rule starts from there. So a count is never too low,
 //! however many addresses flood the gate, and a busy one cannot be pushed out to start afresh; it
-//! can be too high only while more than a hundred thousand addresses are active in one window. This
+//! can be too high only while more than a hundred thousand addresses (half as many for sliding
+//! windows) are active in one window. This
 //! is the idea of the Space-Saving sketch (Metwally, Agrawal, El Abbadi, 2005), kept separate for
 //! each rule.
 
@@ -13,7 +14,7 @@ use crate::Now;
 /// Room for subjects.
 const MAX_SUBJECTS: usize = 16;
 /// Room for them and for floors.
-const MAX_ENTRIES: usize = 24;
+pub(super) const MAX_ENTRIES: usize = 24;
 
 /// What a slot holds, unpacked.
 #[derive(Clone, Copy, Debug)]

@@ -179,17 +179,14 @@ impl Counters {
     }
 
     /// Has all workers know what was granted in a slice and epoch.
-    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own")]
     pub(crate) fn grant(
         &mut self,
         slots: &mut impl SharedSlots,
-        place: Place,
-        slices: Slices,
-        slice: u64,
-        epoch: u32,
+        target: Target,
         grant: &Grant,
         now: Now,
     ) {
+        let Target { place, slices, slice, epoch } = target;
         self.swap::<Lease, _>(slots, place, now, |bucket| {
             let Some(mut lease) =
                 bucket.get(place.tag).copied().filter(|lease| lease.is_of(slice, epoch))

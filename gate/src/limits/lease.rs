@@ -2,7 +2,7 @@
 
 use edge_protocol::leases::{Grant, Slices};
 
-use super::algorithm::{seconds, seconds_after};
+use super::algorithm::{last_bits, seconds, seconds_after};
 use super::bucket::Bucket;
 use super::entry::{Entry, Fields, FieldsMut, Tag};
 use super::slots::Kind;
@@ -37,11 +37,6 @@ pub(crate) struct Lease {
     pub(crate) epoch: u32,
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the last bits are what is wanted")]
-fn last_bits(slice: u64) -> u32 {
-    slice as u32
-}
-
 impl Lease {
     /// How a lease stands in the slice of `now`, and that slice: a later one if another worker is
     /// there already. One that is new, or was forgotten, gets `epoch`.
@@ -65,6 +60,8 @@ impl Lease {
             return (Self { ends, ..lease }, slice + u64::from(ahead));
         }
         let behind = at.wrapping_sub(lease.slice);
+        // A clock that was set back comes by the same slice twice.
+        let set_back = behind > u32::MAX / 2;
         let moved = Self {
             ends,
             slice: at,
@@ -73,9 +70,9 @@ impl Lease {
             used_before: if behind == 1 { lease.used } else { 0 },
             left: u32::MAX,
             again_in: lease.again_in.saturating_sub(behind),
-            // Another slice, another grant: what came of an ask in an earlier one is told by its
-            // slice. A clock that was set back comes by the same slice twice.
-            epoch: if behind <= u32::MAX / 2 { lease.epoch } else { epoch },
+            // What came of an ask in an earlier slice is told by its slice.
+            epoch: if set_back { epoch } else { lease.epoch },
+            short_until: if set_back { 0 } else { lease.short_until },
             ..lease
         };
         (moved, slice)

@@ -13,6 +13,7 @@ mod report;
 mod slots;
 mod subject;
 
+pub(crate) use algorithm::{seconds, seconds_after};
 pub(crate) use counter::{Counters, Outcome, Place, Spent, Verdict};
 pub(crate) use entry::{Fields, FieldsMut};
 pub(crate) use lease::Lease;

@@ -1,7 +1,11 @@
 //! The store that all workers of a proxy share.
 
+use super::algorithm::sliding_window::SlidingWindow;
+use super::bucket::MAX_ENTRIES;
+use super::entry::Entry;
+
 /// The most bytes that a slot ever holds.
-pub const MAX_SLOT_BYTES: usize = 24 * 84;
+pub const MAX_SLOT_BYTES: usize = MAX_ENTRIES * <SlidingWindow as Entry>::BYTES;
 
 /// The version of a slot's content, by which a compare-and-swap knows whether it changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +72,7 @@ pub(crate) enum Kind {
 
 impl Family {
     /// How many slots, each with room for 16 entries. With 32 768 slots and 100 000 entries at a
-    /// time one slot in a hundred million overflows, with 300 000 one in eighty. A sliding window
+    /// time one slot in thirty-six million overflows, with 300 000 one in eighty. A sliding window
     /// takes five times the room of the others and has half of the slots.
     fn slots(self) -> u16 {
         match self.kind {

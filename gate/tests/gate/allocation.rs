@@ -59,8 +59,8 @@ fn a_known_key_is_decided_without_allocating() {
         r#"{"version":1,"scopes":[{"path_prefix":"/admin","scope":"admin"}],
             "public":[{"path_prefix":"/open"}],
             "limits":[{"name":"address","per":"address","requests":1000000,"window_seconds":60},
-                      {"name":"both","per":"address_and_key","requests":1000000,"window_seconds":60},
-                      {"name":"k","per":"key","requests":1000000,"window_seconds":60}]}"#,
+                      {"name":"both","per":"address_and_key","algorithm":"sliding_window","requests":1000000,"window_seconds":60},
+                      {"name":"k","per":"key","algorithm":"token_bucket","requests":1000000,"window_seconds":60}]}"#,
     );
     let key = world.issue_with(|r| {
         r.scope = Scope::Write;

@@ -1,7 +1,7 @@
 //! Each algorithm against plain counting: several workers over one store, random schedules.
 
-use crate::world::{MemorySlots, START_MS};
-use gate::{ClientAddress, Config, Credential, Decision, Gate, Now, Request, Seeds, StreamId};
+use crate::world::{MemorySlots, START_MS, workers};
+use gate::{ClientAddress, Credential, Decision, Now, Request, StreamId};
 use proptest::prelude::*;
 use wasm_bindgen_test::wasm_bindgen_test;
 
@@ -23,12 +23,7 @@ fn play(algorithm: &str, limit: u32, seconds: u32, arrivals: Vec<(u64, usize)>) 
         r#"{{"version":1,"public":[{{"path_prefix":"/"}}],"limits":[{{"name":"one",
            "per":"address","algorithm":"{algorithm}","requests":{limit},"window_seconds":{seconds}}}]}}"#
     );
-    let mut workers: Vec<Gate> = (0..3)
-        .map(|n| {
-            let config = Config::parse(config.as_bytes()).unwrap();
-            Gate::new(config, Seeds { cache: [n; 16], shared: [9; 16], source: [n; 16] })
-        })
-        .collect();
+    let mut workers = workers(&config);
     let mut slots = MemorySlots::default();
     let mut seen = Seen::default();
     let mut now_ms = START_MS;

@@ -1,6 +1,6 @@
 //! Limits: exact across workers, against an oracle that counts each request.
 
-use crate::world::{Ask, MemorySlots, START_MS, World, answer, passed, refused, with};
+use crate::world::{Ask, MemorySlots, START_MS, World, answer, passed, refused, with, workers};
 use edge_protocol::{KeyLimit, Scope};
 use gate::{ClientAddress, Config, Credential, Decision, Gate, Now, Request, Seeds, StreamId};
 use proptest::prelude::*;
@@ -122,12 +122,7 @@ proptest! {
         let config = r#"{"version":1,"public":[{"path_prefix":"/"}],"limits":[
             {"name":"get","per":"address","methods":["GET"],"requests":7,"window_seconds":10},
             {"name":"all","per":"address","requests":11,"window_seconds":15}]}"#;
-        let mut workers: Vec<Gate> = (0..3)
-            .map(|n| {
-                let config = Config::parse(config.as_bytes()).unwrap();
-                Gate::new(config, Seeds { cache: [n; 16], shared: [9; 16], source: [n; 16] })
-            })
-            .collect();
+        let mut workers = workers(config);
         let mut slots = MemorySlots::default();
         let mut counts: HashMap<(&str, u8, u64), u32> = HashMap::new();
         let mut now_ms = START_MS;

@@ -78,7 +78,7 @@ pub(crate) struct ControlPlane {
     /// What it lends of the shares, and to how many Envoys.
     pub(crate) parts: u32,
     pub(crate) envoys: u32,
-    /// Asks that came, and whether the Envoy was counted as alive.
+    /// Asks that came.
     pub(crate) asks: Vec<LeaseAsk>,
     /// What was granted, by limit, subject and slice.
     granted: HashMap<(String, String, u64), u32>,
@@ -368,6 +368,15 @@ impl World {
     pub(crate) fn events(&self) -> Vec<&'static str> {
         self.control_plane.events.iter().map(|event| event.kind.as_str()).collect()
     }
+}
+
+/// Three workers of one Envoy: each has its own memory, and the slots are the same.
+pub(crate) fn workers(config: &str) -> Vec<Gate> {
+    let worker = |n| {
+        let config = Config::parse(config.as_bytes()).unwrap();
+        Gate::new(config, Seeds { cache: [n; 16], shared: [9; 16], source: [n; 16] })
+    };
+    (0..3).map(worker).collect()
 }
 
 /// What the control plane has to say to a message.

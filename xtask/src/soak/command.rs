@@ -39,7 +39,7 @@ enum Run {
         /// For how many minutes
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(2..))]
         minutes: u64,
-        /// Requests a second
+        /// Requests a second, at most
         #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(10..))]
         rate: u32,
         /// The store to do it on
@@ -89,8 +89,10 @@ pub(crate) fn run(soak: Soak) -> Result<()> {
                 let report = kills::run(&plan, binaries.clone())?;
                 println!("\n{report}");
                 reports.push(report);
+                // At once: the next store may end the command.
+                write(common.json.as_deref(), &reports)?;
             }
-            write(common.json.as_deref(), &reports)
+            Ok(())
         }
         Run::Load { minutes, rate, store, common } => {
             let seed = common.seed();

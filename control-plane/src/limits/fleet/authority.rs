@@ -105,9 +105,9 @@ impl FleetLimits {
     #[must_use]
     pub fn census(&self) -> Census {
         let View { envoys, control_planes, .. } = self.memory.view();
-        let envoys = match self.redis {
-            Some(_) => envoys,
-            None => self.memory.alive(self.now_ms()),
+        let envoys = match &self.redis {
+            Some(it) if it.redis.is_in_use() => envoys,
+            _ => self.memory.alive(self.now_ms()),
         };
         Census { envoys, control_planes, pools: self.memory.pools() }
     }
@@ -126,10 +126,11 @@ impl FleetLimits {
     /// Does so once. Why it does not work is in the metrics, and in the keeper's log.
     pub(super) async fn note(&self) {
         let Some(redis) = &self.redis else { return };
-        if let Ok(live) = redis.note_control_plane().await {
+        let (noted, looked) = tokio::join!(redis.note_control_plane(), redis.look());
+        if let Ok(live) = noted {
             self.memory.note_control_planes(live);
         }
-        if let Ok(Some((live, learnt))) = redis.look().await {
+        if let Ok(Some((live, learnt))) = looked {
             self.memory.note_fleet(self.now_ms(), live, Some(learnt));
         }
     }
@@ -166,8 +167,12 @@ impl FleetLimits {
 
     /// Whether memory may give parts away: not while others do it by theirs.
     fn growth(&self) -> Growth {
-        let others = self.redis.is_some() && self.memory.view().control_planes > 1;
-        if others { Growth::Frozen } else { Growth::Allowed }
+        if self.sharers(&self.memory.view()) > 1 { Growth::Frozen } else { Growth::Allowed }
+    }
+
+    /// How many grant the same pools while each goes by its own memory.
+    fn sharers(&self, view: &View) -> u32 {
+        if self.redis.is_some() { view.control_planes.max(1) } else { 1 }
     }
 
     async fn grant(&self, envoy: EnvoyId, asks: &[Ask]) -> Vec<Grant> {
@@ -175,18 +180,18 @@ impl FleetLimits {
             return Vec::new();
         }
         let now_ms = self.now_ms();
-        let known = self.memory.view().learnt;
+        let mut view = self.memory.view();
         // Before there is a table, there is none in memory either, or Redis was not asked yet.
-        let learns = known.map_or(self.redis.is_none(), |learnt| now_ms < learnt.at_ms);
+        let learns = view.learnt.map_or(self.redis.is_none(), |learnt| now_ms < learnt.at_ms);
         if learns && asks.iter().any(|ask| ask.holds > 0) {
             self.memory.note_foreign();
+            view = self.memory.view();
         }
-        let view = self.memory.view();
         let even = self.holds_even(&view, now_ms);
         let asked: Vec<_> = asks.iter().map(|ask| asked(envoy, ask, &view, even)).collect();
         let (answers, authority) = match self.grant_in_redis(&asked, &view).await {
             Some(answers) => (answers, "redis"),
-            None => (self.grant_from_memory(&asked), "memory"),
+            None => (self.grant_from_memory(&asked, &view), "memory"),
         };
         for answer in &answers {
             measure(answer, authority);
@@ -196,7 +201,7 @@ impl FleetLimits {
 
     /// Whether the view can tell how evenly shares are held: it is young, and there is no other.
     fn holds_even(&self, view: &View, now_ms: u64) -> bool {
-        let others = view.alone && self.redis.is_some() && view.control_planes > 1;
+        let others = view.alone && self.sharers(view) > 1;
         !others && now_ms.abs_diff(view.noted_ms) < EVEN_VIEW_MS
     }
 
@@ -226,12 +231,9 @@ impl FleetLimits {
         Some(answers.collect())
     }
 
-    fn grant_from_memory(&self, asked: &[Asked]) -> Vec<Answer> {
+    fn grant_from_memory(&self, asked: &[Asked], view: &View) -> Vec<Answer> {
         let now_ms = self.now_ms();
-        let sharers = match self.redis {
-            Some(_) => self.memory.view().control_planes.max(1),
-            None => 1,
-        };
+        let sharers = self.sharers(view);
         let grant = |it: &Asked| {
             let part = |size: u32| size / sharers;
             let sizes = Sizes { pool: part(it.sizes.pool), whole: it.sizes.whole.map(part) };

@@ -80,8 +80,7 @@ impl InRedis {
     /// How many Envoys live, and what is known of shares; nothing before the first presence.
     pub(super) async fn look(&self) -> Result<Option<(u32, Learnt)>, RedisFault> {
         let key = SharedKey::new("fleet", "envoys");
-        let arguments = [0, 0, 0, 0, 0, 0, 1, 0];
-        let said: Vec<u64> = self.redis.call(&self.members, &key, &arguments).await?;
+        let said: Vec<u64> = self.redis.call(&self.members, &key, &LOOK).await?;
         let said: Option<[u64; 6]> = said.try_into().ok();
         Ok(said.map(read_place).map(|place| (place.live, place.learnt)))
     }
@@ -92,6 +91,9 @@ impl InRedis {
         self.redis.call(&self.control_planes, &key, &[self.name]).await
     }
 }
+
+/// As [`presence_arguments`], for a look that changes nothing.
+const LOOK: [u64; 8] = [0, 0, 0, 0, 0, 0, 1, 0];
 
 pub(super) fn presence_arguments(
     envoy: EnvoyId,

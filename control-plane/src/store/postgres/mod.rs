@@ -1,7 +1,7 @@
 //! `PostgreSQL`: many control planes on one database.
 //!
-//! Three pools: one that reads, one that writes, and one connection that hears of changes. A unit of work is a transaction at `READ COMMITTED`, which takes
-//! row locks in one order, so that two of them never wait for each other: rows of keys, then the
+//! Three pools: one that reads, one that writes, and one connection that hears of changes. A unit of
+//! work is a transaction at `READ COMMITTED`, which takes row locks in one order, so that two of them never wait for each other: rows of keys, then the
 //! end of the audit log, then the end of the feed. What has to be true of other rows (that an admin
 //! key is left) is looked at after the end of the log was taken: whoever changes those rows has to
 //! come by there too.
@@ -114,7 +114,8 @@ async fn unless_lost<T>(
     }
 }
 
-/// Whether a connection that comes back is alive.
+/// Whether a connection that comes back is alive. sqlx asks once more after this, without an end to its
+/// patience: that cannot be turned off, and is the price of an end to ours.
 async fn is_alive(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     match tokio::time::timeout(READY_AGAIN_TIMEOUT, connection.ping()).await {
         Ok(answered) => answered.map(|()| true),

@@ -26,7 +26,7 @@ mod tests;
 pub(super) use keys::LOOK_UP;
 
 use sqlx::{
-    Connection, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    Connection, Sqlite, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{path::Path, time::Duration};
@@ -60,13 +60,15 @@ pub(crate) fn options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(BUSY_TIMEOUT)
 }
 
-/// Whether a connection that comes back can be given out again. `SQLite` ends a transaction by itself
-/// when the disk is full, say; sqlx then still counts it as open, and would begin no other one on this
-/// connection, ever.
-async fn is_as_given_out(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-    // Answered after the rollback of a transaction that was dropped.
-    connection.ping().await?;
-    Ok(!connection.is_in_transaction())
+/// Connections that can be given out. `SQLite` ends a transaction by itself when the disk is full, say;
+/// sqlx then still counts it as open, and would begin no other one on this connection, ever.
+///
+/// One that comes back has been asked by sqlx, after the rollback of what was dropped; a file needs not
+/// be asked again when it is next given out.
+fn pool_options() -> SqlitePoolOptions {
+    SqlitePoolOptions::new().min_connections(1).test_before_acquire(false).before_acquire(
+        |connection, _| Box::pin(std::future::ready(Ok(!connection.is_in_transaction()))),
+    )
 }
 
 pub(super) fn display(path: &Path) -> String {
@@ -84,20 +86,16 @@ impl SqliteStore {
             return Err(OpenError::Missing(url));
         }
         let unreachable = |source| OpenError::Unreachable { url: url.clone(), source };
-        let writer = SqlitePoolOptions::new()
+        let writer = pool_options()
             .max_connections(1)
-            .min_connections(1)
             .acquire_timeout(BUSY_TIMEOUT)
-            .after_release(|connection, _| Box::pin(is_as_given_out(connection)))
             .connect_with(options(path))
             .await
             .map_err(unreachable)?;
         schema::require_current(&writer, &url).await?;
-        let readers = SqlitePoolOptions::new()
+        let readers = pool_options()
             .max_connections(READERS)
-            .min_connections(1)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .after_release(|connection, _| Box::pin(is_as_given_out(connection)))
             .connect_with(options(path).pragma("query_only", "ON"))
             .await
             .map_err(unreachable)?;

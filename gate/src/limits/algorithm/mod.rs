@@ -36,12 +36,18 @@ impl<E> Taken<E> {
     }
 }
 
+/// The last bits of a slice's number, as slots keep them.
+#[expect(clippy::cast_possible_truncation, reason = "the last bits are what is wanted")]
+pub(super) fn last_bits(slice: u64) -> u32 {
+    slice as u32
+}
+
 /// Seconds since the Unix epoch, as slots keep them.
-pub(super) fn seconds(now: Now) -> u32 {
+pub(crate) fn seconds(now: Now) -> u32 {
     u32::try_from(now.unix_seconds()).unwrap_or(u32::MAX)
 }
 
 /// The whole second in which a moment has passed.
-pub(super) fn seconds_after(unix_ms: u64) -> u32 {
+pub(crate) fn seconds_after(unix_ms: u64) -> u32 {
     u32::try_from(unix_ms.div_ceil(1000)).unwrap_or(u32::MAX)
 }

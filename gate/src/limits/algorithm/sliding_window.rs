@@ -5,7 +5,7 @@
 //! window. The price is that a request is forgotten up to a slice late: of a demand without end,
 //! 32 in 33 of the limit get through.
 
-use super::{Counting, Taken, seconds, seconds_after};
+use super::{Counting, Taken, last_bits, seconds, seconds_after};
 use crate::Now;
 use crate::limits::bucket::Bucket;
 use crate::limits::entry::{Entry, Fields, FieldsMut, Tag};
@@ -70,11 +70,6 @@ impl Slices {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the last bits are what is wanted")]
-fn last_bits(slice: u64) -> u32 {
-    slice as u32
-}
-
 impl SlidingWindow {
     /// Moves on to a slice, and returns its number: a later one if another worker is there already.
     fn move_to(&mut self, slice: u64) -> u64 {
@@ -83,7 +78,7 @@ impl SlidingWindow {
         if ahead <= SLICES.into() {
             return slice.saturating_add(ahead.into());
         }
-        let behind = last_bits(slice).wrapping_sub(self.newest).max(1);
+        let behind = last_bits(slice).wrapping_sub(self.newest);
         let behind = usize::try_from(behind).unwrap_or(PAST);
         let mut past = [Rounded::ZERO; PAST];
         for (at, count) in [Rounded::up(self.count)].iter().chain(&self.past).enumerate() {

@@ -7,6 +7,11 @@ use anyhow::{Context, Result};
 use crate::probe;
 use crate::soak::ground::Ground;
 
+const AUDIT_BACKLOG: &str = "keygate_audit_backlog_events";
+const HASH_QUEUE: &str = "keygate_hash_queue_depth";
+const FEED_LAG: &str = "keygate_feed_slowest_filter_lag_changes";
+const EVENTS: &str = "keygate_edge_events_total";
+
 /// What is measured at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gauges {
@@ -43,10 +48,10 @@ impl Gauges {
         Ok(Self {
             envoy: Process::read(stack.envoy.process().pid())?,
             control_plane: Process::read(stack.control_plane.process().pid())?,
-            audit_backlog: sum(&metrics, "keygate_audit_backlog_events"),
-            hash_queue: sum(&metrics, "keygate_hash_queue_depth"),
-            feed_lag: sum(&metrics, "keygate_feed_slowest_filter_lag_changes"),
-            events: sum(&metrics, "keygate_edge_events_total"),
+            audit_backlog: sum(&metrics, AUDIT_BACKLOG),
+            hash_queue: sum(&metrics, HASH_QUEUE),
+            feed_lag: sum(&metrics, FEED_LAG),
+            events: sum(&metrics, EVENTS),
             dropped: stats.lines().filter_map(|line| number(line.rsplit_once(": ")?.1)).sum(),
             database: ground.database_bytes()?.and_then(|bytes| number(&bytes.to_string())),
         })
@@ -88,13 +93,23 @@ fn number(text: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Process, sum};
+    use super::{AUDIT_BACKLOG, EVENTS, FEED_LAG, HASH_QUEUE, Process, sum};
+    use crate::workspace;
 
     #[test]
     fn a_metric_is_summed_over_its_series_and_over_no_other() {
         let metrics = "# HELP a b\na{x=\"1\"} 2\na{x=\"2\"} 3.5\na_total 9\n";
         assert!((sum(metrics, "a") - 5.5).abs() < f64::EPSILON);
         assert!((sum(metrics, "a_total") - 9.0).abs() < f64::EPSILON);
+    }
+
+    /// One that is called otherwise by now would count as nothing, for ever.
+    #[test]
+    fn what_is_read_are_metrics_that_there_are() {
+        let page = std::fs::read_to_string(workspace::root().join("docs/metrics.md")).unwrap();
+        for name in [AUDIT_BACKLOG, HASH_QUEUE, FEED_LAG, EVENTS, "keygate.events.dropped"] {
+            assert!(page.contains(&format!("| `{name}` |")), "{name}");
+        }
     }
 
     #[test]

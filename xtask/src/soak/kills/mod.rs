@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::Result;
+use clap::ValueEnum;
 
 use super::admin::{self, Book};
 use super::client::Client;
@@ -78,8 +79,11 @@ pub fn run(plan: &KillPlan, binaries: Binaries) -> Result<KillReport> {
         let folder = ground.keep();
         progress::note(&format!("all of the run is left in {folder}"));
         let (store, seed, count) = (plan.store, plan.seed, plan.rounds);
+        let value = store.to_possible_value();
+        let name = value.as_ref().map_or("", |it| it.get_name());
         error.context(format!(
-            "{store}, seed {seed}: try again with `cargo xtask soak kills --seed {seed} --rounds {count}`"
+            "{store}, seed {seed}: try again with \
+             `cargo xtask soak kills --store {name} --seed {seed} --rounds {count}`"
         ))
     })
 }
