@@ -2,7 +2,7 @@
 
 use edge_protocol::leases::{Grant, Slices};
 
-use super::algorithm::{last_bits, seconds, seconds_after};
+use super::algorithm::{UNSTEADY_SECONDS, last_bits, seconds, seconds_after};
 use super::bucket::Bucket;
 use super::entry::{Entry, Fields, FieldsMut, Tag};
 use super::slots::Kind;
@@ -55,9 +55,9 @@ impl Lease {
             let fresh = Self { tag, ends, slice: at, epoch, left: u32::MAX, ..Self::VOID };
             return (fresh, slice);
         };
-        let ahead = lease.slice.wrapping_sub(at);
-        if ahead <= 1 {
-            return (Self { ends, ..lease }, slice + u64::from(ahead));
+        let ahead = u64::from(lease.slice.wrapping_sub(at));
+        if ahead <= (u64::from(UNSTEADY_SECONDS) * 1000 / slices.ms).max(1) {
+            return (Self { ends, ..lease }, slice + ahead);
         }
         let behind = at.wrapping_sub(lease.slice);
         // A clock that was set back comes by the same slice twice.

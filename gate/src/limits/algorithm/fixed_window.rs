@@ -1,6 +1,6 @@
 //! So many in each window. Windows are multiples of their length since the Unix epoch.
 
-use super::{Counting, Taken, seconds};
+use super::{Counting, Taken, UNSTEADY_SECONDS, seconds};
 use crate::Now;
 use crate::limits::bucket::Bucket;
 use crate::limits::entry::{Entry, Fields, FieldsMut, Tag};
@@ -67,8 +67,10 @@ impl Counting for FixedWindow {
         let window = window.max(1);
         let ends = (now - now % window).saturating_add(window);
         let (used, ends) = match bucket.get(tag) {
-            // A worker whose clock is a hair ahead may have begun the next window already.
-            Some(entry) if entry.ends >= ends && entry.ends - ends <= window => {
+            // A worker whose clock is a hair ahead may have begun a later window already.
+            Some(entry)
+                if entry.ends >= ends && entry.ends - ends <= window.max(UNSTEADY_SECONDS) =>
+            {
                 (entry.count, entry.ends)
             }
             // Of another window: the clock was set back.

@@ -36,6 +36,10 @@ impl<E> Taken<E> {
     }
 }
 
+/// A clock that goes back by no more than this, in seconds, is only unsteady: what has begun goes on, or
+/// what was counted in it would be forgotten.
+pub(super) const UNSTEADY_SECONDS: u32 = 2;
+
 /// The last bits of a slice's number, as slots keep them.
 #[expect(clippy::cast_possible_truncation, reason = "the last bits are what is wanted")]
 pub(super) fn last_bits(slice: u64) -> u32 {

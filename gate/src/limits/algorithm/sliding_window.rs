@@ -5,7 +5,7 @@
 //! window. The price is that a request is forgotten up to a slice late: of a demand without end,
 //! 32 in 33 of the limit get through.
 
-use super::{Counting, Taken, last_bits, seconds, seconds_after};
+use super::{Counting, Taken, UNSTEADY_SECONDS, last_bits, seconds, seconds_after};
 use crate::Now;
 use crate::limits::bucket::Bucket;
 use crate::limits::entry::{Entry, Fields, FieldsMut, Tag};
@@ -63,6 +63,12 @@ impl Slices {
         now.unix_ms().saturating_mul(SLICES.into()) / self.window_ms
     }
 
+    /// By so many the clock may go back: a window, or what an unsteady one does.
+    fn unsteady(self) -> u64 {
+        let slices = u64::from(SLICES);
+        slices.max(u64::from(UNSTEADY_SECONDS) * 1000 * slices / self.window_ms)
+    }
+
     /// The first whole second in a slice or after it has begun.
     fn begins(self, slice: u64) -> u32 {
         let ms = u128::from(slice) * u128::from(self.window_ms);
@@ -72,11 +78,11 @@ impl Slices {
 
 impl SlidingWindow {
     /// Moves on to a slice, and returns its number: a later one if another worker is there already.
-    fn move_to(&mut self, slice: u64) -> u64 {
-        let ahead = self.newest.wrapping_sub(last_bits(slice));
+    fn move_to(&mut self, slices: Slices, slice: u64) -> u64 {
+        let ahead = u64::from(self.newest.wrapping_sub(last_bits(slice)));
         // Further ahead than a window, the clock was set back: nothing of it counts.
-        if ahead <= SLICES.into() {
-            return slice.saturating_add(ahead.into());
+        if ahead <= slices.unsteady() {
+            return slice.saturating_add(ahead);
         }
         let behind = last_bits(slice).wrapping_sub(self.newest);
         let behind = usize::try_from(behind).unwrap_or(PAST);
@@ -176,7 +182,7 @@ impl Counting for SlidingWindow {
             let count = bucket.floor(tag).map_or(0, |floor| floor.count);
             Self { tag, newest: last_bits(slice), count, ..Self::VOID }
         };
-        let slice = entry.move_to(slice);
+        let slice = entry.move_to(slices, slice);
         let total = entry.total();
         if total >= u64::from(limit) {
             return Taken::over(slices.begins(slice + entry.until_room(limit)));
