@@ -1,0 +1,107 @@
+//! The slots that send, and the schedule that they keep.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+
+use super::connection::{Slot, connect, request};
+use super::{Outcome, Plan, histogram};
+
+/// What one slot has seen.
+struct Seen {
+    statuses: BTreeMap<u16, u64>,
+    latencies: Histogram<u64>,
+}
+
+/// Whose turn it is, and what is sent next.
+struct Schedule {
+    start: Instant,
+    end: Instant,
+    /// Between two requests; none: the next is due when a slot is free.
+    every: Option<Duration>,
+    sent: u32,
+}
+
+impl Schedule {
+    /// Waits until the next request is due; none when the time is over. It does not sleep, since no
+    /// timer is as exact as what is to be measured.
+    async fn next(&mut self) -> Option<(usize, Instant)> {
+        let due = match self.every {
+            None => Instant::now(),
+            Some(every) => self.start + every * self.sent,
+        };
+        if due >= self.end {
+            return None;
+        }
+        while Instant::now() < due {
+            tokio::task::yield_now().await;
+        }
+        let number = usize::try_from(self.sent).ok()?;
+        self.sent += 1;
+        Some((number, due))
+    }
+}
+
+/// Sends what is planned.
+///
+/// # Errors
+/// When nobody listens, a request cannot be made from its template, or a connection breaks.
+pub async fn run(plan: Plan) -> Result<Outcome> {
+    let make = |template| request(template, plan.protocol, plan.address);
+    let requests = plan.requests.iter().map(make).collect::<Result<Vec<_>>>()?;
+    let requests: Arc<[_]> = requests.into();
+    let mut slots = Vec::new();
+    for _ in 0..plan.connections {
+        slots.extend(connect(plan.address, plan.protocol, plan.streams).await?);
+    }
+    let start = Instant::now();
+    let schedule = Arc::new(Mutex::new(Schedule {
+        start,
+        end: start + plan.duration,
+        every: plan.rate.map(|rate| Duration::from_secs_f64(1.0 / rate)),
+        sent: 0,
+    }));
+    let mut senders = JoinSet::new();
+    for mut slot in slots {
+        let (schedule, requests) = (Arc::clone(&schedule), Arc::clone(&requests));
+        senders.spawn(async move { send_all(&mut slot, &schedule, &requests).await });
+    }
+    let mut outcome = Outcome::default();
+    let mut latencies = histogram();
+    while let Some(seen) = senders.join_next().await {
+        let seen = seen??;
+        for (status, count) in seen.statuses {
+            *outcome.statuses.entry(status).or_default() += count;
+        }
+        latencies.add(&seen.latencies)?;
+    }
+    outcome.seconds = start.elapsed().as_secs_f64();
+    outcome.answers = outcome.statuses.values().sum();
+    outcome.latencies = latencies
+        .iter_recorded()
+        .map(|recorded| (recorded.value_iterated_to(), recorded.count_at_value()))
+        .collect();
+    Ok(outcome)
+}
+
+async fn send_all(
+    slot: &mut Slot,
+    schedule: &Mutex<Schedule>,
+    requests: &[http::Request<http_body_util::Empty<hyper::body::Bytes>>],
+) -> Result<Seen> {
+    let mut seen = Seen { statuses: BTreeMap::new(), latencies: histogram() };
+    loop {
+        let next = schedule.lock().await.next().await;
+        let Some((number, due)) = next else { return Ok(seen) };
+        let request = requests.get(number % requests.len()).context("there is nothing to send")?;
+        let status = slot.send(request.clone()).await?;
+        let took = u64::try_from(due.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        seen.latencies.saturating_record(took);
+        *seen.statuses.entry(status).or_default() += 1;
+    }
+}
