@@ -2,8 +2,8 @@
 
 use edge_protocol::{EventKind, STAMP, STAMP_HEADER};
 use gate::{
-    Answer, COUNTER_NAMES, Call, Config, ConfigFault, Decision, Gate, LogLine, Message, Now, Seeds,
-    StreamId,
+    Answer, COUNTER_NAMES, Call, Config, ConfigFault, Decision, Gate, LogLine, Message, Now,
+    Recollection, Seeds, StreamId,
 };
 use proxy_wasm::types::{BufferType, LogLevel, MapType};
 
@@ -45,7 +45,7 @@ impl std::fmt::Display for Unusable {
 pub(crate) struct Root {
     pub(crate) id: u32,
     pub(crate) gate: Gate,
-    pub(crate) slots: EnvoySlots,
+    pub(crate) slots: Recollection<EnvoySlots>,
     /// When it last had a tick, by the filter's count.
     pub(crate) last_tick: u64,
     /// Calls on the way, by the host's token.
@@ -65,7 +65,7 @@ impl Root {
         Ok(Self {
             id,
             gate: Gate::new(config, seeds),
-            slots,
+            slots: Recollection::new(slots),
             last_tick: ticks,
             calls: Vec::new(),
             metrics: COUNTER_NAMES.iter().map(|name| host::counter(name)).collect(),

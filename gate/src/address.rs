@@ -1,6 +1,6 @@
 //! Client addresses.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// A client's address in one canonical form: an IPv4-mapped IPv6 address is the IPv4 address
 /// that it means.
@@ -19,6 +19,12 @@ impl ClientAddress {
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let text = str::from_utf8(text).ok()?;
+        // What nearly all clients have.
+        if let Some((address, port)) = text.split_once(':')
+            && let (Ok(address), Ok(_)) = (address.parse::<Ipv4Addr>(), port.parse::<u16>())
+        {
+            return Some(Self::new(address.into()));
+        }
         text.parse::<IpAddr>()
             .or_else(|_| text.parse::<SocketAddr>().map(|socket| socket.ip()))
             .ok()

@@ -33,7 +33,9 @@ pub use config::{ClientAddressSource, Config, ConfigFault, IDENTITY_HEADERS};
 pub use engine::{Decision, Gate, Pass, Seeds};
 pub use fleet::LeaseCallId;
 pub use layer::Layer;
-pub use limits::{LimitReport, MAX_SLOT_BYTES, RateLimitHeaders, SharedSlots, SlotName, Version};
+pub use limits::{
+    LimitReport, MAX_SLOT_BYTES, RateLimitHeaders, Recollection, SharedSlots, SlotName, Version,
+};
 pub use message::{Answer, Call, Message};
 pub use problem::{Problem, Refusal};
 pub use request::{Credential, Now, Request, StreamId};

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::bench::{self, Bench};
 use crate::checks::{self, Step};
 use crate::codegen;
 use crate::fuzz::{self, Fuzz};
@@ -44,6 +45,8 @@ enum Task {
     Soak(Soak),
     /// Feed parsers and the limiter with what nobody would send
     Fuzz(Fuzz),
+    /// Measure what Keygate costs, beside what else there is
+    Bench(Bench),
     /// Write the files that are made from the code
     Codegen {
         /// Write nothing; fail when one is not up to date
@@ -75,6 +78,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test { steps } => checks::run(&steps),
         Task::Soak(options) => soak::run(options),
         Task::Fuzz(options) => fuzz::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::Codegen { check } => codegen::run(check),
         Task::Wasm { trap } => {
             wasm::build(if trap { Variant::Trap } else { Variant::Product }).map(drop)

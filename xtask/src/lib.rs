@@ -1,9 +1,11 @@
 //! Every development task of Keygate, as `cargo xtask …`; and, for the end-to-end tests, what
 //! starts a whole Keygate or a part of it ([`stack`]).
 
+mod bench;
 pub mod cache;
 pub mod checks;
 pub mod cli;
+mod client;
 pub mod codegen;
 pub mod edge_config;
 pub mod envoy;

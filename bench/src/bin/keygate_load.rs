@@ -30,6 +30,9 @@ struct Arguments {
     /// For how many seconds
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
+    /// How many requests at most [default: as many as the time allows]
+    #[arg(long)]
+    most: Option<u32>,
     /// Requests a second, whether answers come or not [default: as fast as they come]
     #[arg(long)]
     rate: Option<f64>,
@@ -57,6 +60,7 @@ fn run(arguments: Arguments) -> Result<()> {
         connections: arguments.connections,
         streams: arguments.streams,
         duration: Duration::try_from_secs_f64(arguments.seconds).context("--seconds")?,
+        most: arguments.most,
         rate: arguments.rate,
         requests,
     };

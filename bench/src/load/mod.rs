@@ -54,6 +54,8 @@ pub struct Plan {
     pub streams: usize,
     /// For how long.
     pub duration: Duration,
+    /// How many at most.
+    pub most: Option<u32>,
     /// Requests a second, whether or not those before are answered. None: each slot sends its next
     /// request when it has its answer.
     pub rate: Option<f64>,

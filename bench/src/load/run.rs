@@ -25,6 +25,7 @@ struct Schedule {
     /// Between two requests; none: the next is due when a slot is free.
     every: Option<Duration>,
     sent: u32,
+    most: u32,
 }
 
 impl Schedule {
@@ -35,7 +36,7 @@ impl Schedule {
             None => Instant::now(),
             Some(every) => self.start + every * self.sent,
         };
-        if due >= self.end {
+        if due >= self.end || self.sent >= self.most {
             return None;
         }
         while Instant::now() < due {
@@ -65,6 +66,7 @@ pub async fn run(plan: Plan) -> Result<Outcome> {
         end: start + plan.duration,
         every: plan.rate.map(|rate| Duration::from_secs_f64(1.0 / rate)),
         sent: 0,
+        most: plan.most.unwrap_or(u32::MAX),
     }));
     let mut senders = JoinSet::new();
     for mut slot in slots {

@@ -106,7 +106,7 @@ pub enum ClientAddressFrom {
     #[default]
     Connection,
     /// From this request header, which Envoy must set itself and overwrite whatever a client
-    /// sends in it. One host call cheaper.
+    /// sends in it.
     Header(String),
 }
 

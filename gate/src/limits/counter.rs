@@ -257,19 +257,38 @@ impl Counters {
         now: Now,
         mut change: impl FnMut(&mut Bucket<E>) -> ControlFlow<T, T>,
     ) -> Option<T> {
+        if let Some((len, version)) = slots.recall(&place.slot, self.bytes.as_mut_slice()) {
+            let mut bucket = Bucket::read(self.bytes.get(..len).unwrap_or_default(), now);
+            // A belief that leads to no store is not put to the proof: then it takes a look.
+            if let ControlFlow::Continue(changed) = change(&mut bucket)
+                && self.store(slots, place, &bucket, Some(version))
+            {
+                return Some(changed);
+            }
+        }
         for _ in 0..MAX_LOST_RACES {
             let (mut bucket, version) = self.load(slots, place, now);
             let changed = match change(&mut bucket) {
                 ControlFlow::Break(left_alone) => return Some(left_alone),
                 ControlFlow::Continue(changed) => changed,
             };
-            let len = bucket.write(self.bytes.as_mut_slice());
-            let content = self.bytes.get(..len).unwrap_or_default();
-            if slots.store(&place.slot, content, version) {
+            if self.store(slots, place, &bucket, version) {
                 return Some(changed);
             }
         }
         None
+    }
+
+    fn store<E: Entry>(
+        &mut self,
+        slots: &mut impl SharedSlots,
+        place: Place,
+        bucket: &Bucket<E>,
+        expected: Option<Version>,
+    ) -> bool {
+        let len = bucket.write(self.bytes.as_mut_slice());
+        let content = self.bytes.get(..len).unwrap_or_default();
+        slots.store(&place.slot, content, expected)
     }
 
     fn load<E: Entry>(

@@ -83,25 +83,23 @@ impl HeaderText {
 
     /// Adds text.
     fn text(&mut self, text: &str) -> &mut Self {
-        for &byte in text.as_bytes() {
-            self.push(byte);
-        }
-        self
+        self.push(text.as_bytes())
     }
 
     /// Adds a number in decimal digits.
     fn number(&mut self, number: u32) -> &mut Self {
-        let mut divisor = 1_000_000_000;
-        let mut begun = false;
-        while divisor > 0 {
-            let digit = number / divisor % 10;
-            begun |= digit != 0 || divisor == 1;
-            if begun {
-                self.push(b'0' + u8::try_from(digit).unwrap_or(0));
+        let mut digits = [b'0'; 10];
+        let mut rest = number;
+        let mut begin = digits.len();
+        for digit in digits.iter_mut().rev() {
+            *digit += u8::try_from(rest % 10).unwrap_or(0);
+            rest /= 10;
+            begin -= 1;
+            if rest == 0 {
+                break;
             }
-            divisor /= 10;
         }
-        self
+        self.push(digits.get(begin..).unwrap_or_default())
     }
 
     /// What has been written.
@@ -109,11 +107,14 @@ impl HeaderText {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
-    fn push(&mut self, byte: u8) {
-        if let Some(place) = self.bytes.get_mut(self.len) {
-            *place = byte;
-            self.len += 1;
+    fn push(&mut self, more: &[u8]) -> &mut Self {
+        let room = self.bytes.get_mut(self.len..).unwrap_or_default();
+        let fits = more.len().min(room.len());
+        if let (Some(place), Some(more)) = (room.get_mut(..fits), more.get(..fits)) {
+            place.copy_from_slice(more);
+            self.len += fits;
         }
+        self
     }
 }
 

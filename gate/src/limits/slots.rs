@@ -17,7 +17,10 @@ pub struct Version(pub u32);
 /// of their own: a flood of the ones must not crowd out the others. And each algorithm has its own,
 /// since a slot holds entries of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SlotName([u8; 9]);
+pub struct SlotName {
+    name: [u8; 9],
+    number: u16,
+}
 
 impl SlotName {
     /// The slot of a family in which `hash` belongs.
@@ -32,23 +35,29 @@ impl SlotName {
         Self::numbered(b'f', u16::try_from(control_plane >> 48).unwrap_or(0))
     }
 
-    fn numbered(letter: u8, mut index: u16) -> Self {
+    fn numbered(letter: u8, number: u16) -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut name = *b"kg2.a0000";
         if let Some(place) = name.get_mut(4) {
             *place = letter;
         }
+        let mut index = number;
         for digit in name.iter_mut().rev().take(4) {
             *digit = DIGITS.get(usize::from(index & 0xf)).copied().unwrap_or(b'0');
             index >>= 4;
         }
-        Self(name)
+        Self { name, number }
+    }
+
+    /// What tells slots of a family apart.
+    pub(super) fn number(&self) -> u16 {
+        self.number
     }
 
     /// The name under which the store keeps the slot.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.name
     }
 }
 
@@ -96,12 +105,18 @@ impl Family {
 }
 
 /// The store that all workers of a proxy share: named slots of bytes, changed by
-/// compare-and-swap.
+/// compare-and-swap. Versions are numbered upwards over all slots.
 pub trait SharedSlots {
     /// Copies a slot's content into `into`, which has room for [`MAX_SLOT_BYTES`], and returns its
     /// length and version; `None` when there is no such slot yet. Content that does not fit counts
     /// as empty.
     fn load(&mut self, slot: &SlotName, into: &mut [u8]) -> Option<(usize, Version)>;
+
+    /// As [`load`](Self::load), without a look: what this worker believes to be in the slot, and the
+    /// version without which a store fails. `None`: it has no belief.
+    fn recall(&mut self, _slot: &SlotName, _into: &mut [u8]) -> Option<(usize, Version)> {
+        None
+    }
 
     /// Replaces a slot's content if its version is still `expected` (`None`: if it does not
     /// exist yet), and says whether it did.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::client::{Answer, Ask, Client, Silence};
 use super::scene::{Scene, lock};
+use crate::client::{Answer, Ask, Client, Silence};
 use crate::wait;
 
 /// How long the control plane may be too busy to answer, on a machine that is.

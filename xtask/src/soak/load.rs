@@ -4,8 +4,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::client::{Answer, Ask, Client};
 use super::scene::{Held, REVOKED_WITHIN, Scene, Told};
+use crate::client::{Answer, Ask, Client};
 
 /// Addresses of clients who bring no key: each asks once.
 const WITHOUT_KEY: u8 = 10;

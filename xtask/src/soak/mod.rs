@@ -4,12 +4,11 @@
 //! |---|---|
 //! | `ground` | the Keygate under load, with its servers |
 //! | `scene` | what all who take part have between them |
-//! | `client`, `load`, `admin` | clients of the gate; administrators who keep a book |
+//! | `load`, `admin` | clients of the gate; administrators who keep a book |
 //! | `kills` | crashes: nothing that was acknowledged is gone |
 //! | `endurance` | hours: nothing grows that must not |
 
 mod admin;
-mod client;
 mod command;
 pub mod endurance;
 mod ground;

@@ -80,6 +80,19 @@ pub fn build(variant: Variant) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Builds the filter that does nothing, for the benchmarks, and returns its path.
+///
+/// # Errors
+/// When there is no compiler for WebAssembly, or the build fails.
+pub(crate) fn build_noop() -> Result<PathBuf> {
+    progress::step("building a filter that does nothing (WebAssembly)");
+    let toolchain = Toolchain::find()?;
+    let mut cargo = toolchain.cargo("build")?;
+    cargo.args(["-p", "filter", "--example", "noop_filter", "--profile", PROFILE]);
+    process::run(cargo)?;
+    Ok(toolchain.target_dir()?.join(TARGET).join(PROFILE).join("examples/noop_filter.wasm"))
+}
+
 /// A running Envoy may have the file open: never half a file, and no new one without need.
 fn write_if_new(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|old| old == bytes) {

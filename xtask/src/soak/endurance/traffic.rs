@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::soak::client::{Ask, Client};
+use crate::client::{Ask, Client};
 use crate::soak::scene::Scene;
 
 /// So many addresses come again and again.

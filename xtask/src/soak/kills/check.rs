@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::rounds::Rounds;
+use crate::client::Client;
 use crate::soak::admin::{self, Book, Facts};
-use crate::soak::client::Client;
 use crate::soak::load::passes;
 use crate::soak::scene::{REVOKED_WITHIN, Scene, Told};
 use crate::wait;

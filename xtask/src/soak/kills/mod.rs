@@ -12,11 +12,11 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use super::admin::{self, Book};
-use super::client::Client;
 use super::ground::{Ground, without_limits};
 use super::load;
 use super::scene::Scene;
 use super::{Given, Store};
+use crate::client::Client;
 use crate::progress;
 use crate::stack::Binaries;
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::report::{KillReport, Victim};
+use crate::client::{Ask, Client};
 use crate::soak::admin::Book;
-use crate::soak::client::{Ask, Client};
 use crate::soak::scene::{Scene, lock};
 use crate::stack::Stack;
 use crate::{interrupt, progress};

@@ -12,18 +12,18 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What is asked.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ask<'a> {
-    pub(super) method: &'a str,
-    pub(super) path: &'a str,
-    pub(super) fields: Vec<(&'a str, &'a str)>,
-    pub(super) body: Option<&'a Value>,
+pub(crate) struct Ask<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) fields: Vec<(&'a str, &'a str)>,
+    pub(crate) body: Option<&'a Value>,
 }
 
 /// What was answered.
 #[derive(Clone)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
 }
 
 impl std::fmt::Debug for Answer {
@@ -34,19 +34,19 @@ impl std::fmt::Debug for Answer {
 
 impl Answer {
     /// Whether the server says that it did what was asked.
-    pub(super) fn is_success(&self) -> bool {
+    pub(crate) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
     /// The body as JSON; null, if it is none.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) enum Silence {
+pub(crate) enum Silence {
     /// Nothing was sent: nobody took the connection.
     NotSent,
     /// It was sent, or a part of it, and what became of it is not known.
@@ -55,18 +55,18 @@ pub(super) enum Silence {
 
 /// One client. It connects when it has something to say, and again after a failure; it never says
 /// anything twice.
-pub(super) struct Client {
+pub(crate) struct Client {
     server: SocketAddr,
     open: Option<BufReader<TcpStream>>,
 }
 
 impl Client {
-    pub(super) fn new(server: SocketAddr) -> Self {
+    pub(crate) fn new(server: SocketAddr) -> Self {
         Self { server, open: None }
     }
 
     /// Sends a request and reads its answer.
-    pub(super) fn send(&mut self, ask: &Ask<'_>) -> Result<Answer, Silence> {
+    pub(crate) fn send(&mut self, ask: &Ask<'_>) -> Result<Answer, Silence> {
         let mut connection = match self.open.take() {
             Some(open) => open,
             None => BufReader::new(connect(self.server).map_err(|_| Silence::NotSent)?),

@@ -1,0 +1,108 @@
+//! From what was measured to what is said.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::ground::Protocol;
+use super::rounds::{Costs, Latencies};
+use super::scenario::{Gateway, Scenario, Traffic};
+
+/// A figure of many rounds: the middle, and between what the middle half of them are.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Spread {
+    pub(super) lower: f64,
+    pub(super) median: f64,
+    pub(super) upper: f64,
+}
+
+/// What is said of a scenario.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Row {
+    pub(super) protocol: &'static str,
+    pub(super) scenario: String,
+    #[serde(skip)]
+    pub(super) of: Scenario,
+    /// Processor time of Envoy for a request, in microseconds.
+    pub(super) microseconds: Spread,
+    /// The same beyond what the plain gateway took in the same round.
+    pub(super) added: Spread,
+    /// Requests a second on one core.
+    pub(super) rate: Spread,
+    /// What is added, to what these add in the middle.
+    pub(super) to_native: f64,
+    pub(super) to_noop_wasm: f64,
+    pub(super) to_ext_authz: f64,
+    pub(super) latency: Option<Latency>,
+}
+
+/// Latencies at half load, in microseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Latency {
+    pub(super) p50: f64,
+    pub(super) p99: f64,
+    pub(super) p999: f64,
+}
+
+/// Every scenario's row.
+pub(super) fn rows(costs: &Costs, latencies: &Latencies) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for protocol in Protocol::ALL {
+        let of = |gateway| Scenario { gateway, traffic: Traffic::Keys };
+        let added = |scenario| {
+            let floor = costs.get(&(protocol, of(Gateway::Plain))).into_iter().flatten();
+            let own = costs.get(&(protocol, scenario)).into_iter().flatten();
+            own.zip(floor).map(|(own, floor)| own.microseconds - floor.microseconds).collect()
+        };
+        let base = |gateway| median(added(of(gateway)));
+        for scenario in Scenario::all() {
+            let Some(own) = costs.get(&(protocol, scenario)) else { continue };
+            let added = Spread::of(added(scenario));
+            rows.push(Row {
+                protocol: protocol.name(),
+                scenario: scenario.name(),
+                of: scenario,
+                microseconds: Spread::of(own.iter().map(|cost| cost.microseconds).collect()),
+                added,
+                rate: Spread::of(own.iter().map(|cost| cost.rate).collect()),
+                to_native: added.median / base(Gateway::Native),
+                to_noop_wasm: added.median / base(Gateway::NoopWasm),
+                to_ext_authz: added.median / base(Gateway::ExtAuthzIdle),
+                latency: latencies.get(&(protocol, scenario)).map(Latency::of),
+            });
+        }
+    }
+    rows
+}
+
+impl Spread {
+    fn of(mut figures: Vec<f64>) -> Self {
+        figures.sort_by(f64::total_cmp);
+        let at = |quarter: usize| {
+            figures.get(figures.len().saturating_sub(1) * quarter / 4).copied().unwrap_or(f64::NAN)
+        };
+        Self { lower: at(1), median: at(2), upper: at(3) }
+    }
+}
+
+impl Latency {
+    fn of(seen: &BTreeMap<u64, u64>) -> Self {
+        let count: u64 = seen.values().sum();
+        let at = |thousandths: u64| {
+            let rank = (count * thousandths).div_ceil(1000);
+            let mut below = 0;
+            let found = seen.iter().find(|(_, count)| {
+                below += **count;
+                below >= rank
+            });
+            #[expect(clippy::cast_precision_loss, reason = "less than a minute")]
+            found.map_or(f64::NAN, |(nanoseconds, _)| *nanoseconds as f64 / 1000.0)
+        };
+        Self { p50: at(500), p99: at(990), p999: at(999) }
+    }
+}
+
+/// The middle one, or the lower of the two that are.
+pub(super) fn median(figures: Vec<f64>) -> f64 {
+    Spread::of(figures).median
+}

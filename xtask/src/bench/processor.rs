@@ -1,0 +1,60 @@
+//! Who runs on which core, and how long it has run.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::thread::{CpuSet, Pid, sched_setaffinity};
+
+/// Where the Envoys run, and nothing else.
+pub(super) const MEASURED: usize = 0;
+/// Where everything else does: the load, the control plane, the servers that are asked.
+pub(super) const REST: usize = 1;
+
+/// Keeps this process and all that it starts from now on to one core.
+pub(super) fn keep_to(core: usize) -> Result<()> {
+    set(None, core)
+}
+
+/// Moves all threads of a process to one core; those that they start stay on it.
+pub(super) fn move_to(process: u32, core: usize) -> Result<()> {
+    for thread in threads(process)? {
+        let id = thread.file_name().and_then(|name| name.to_str()).and_then(|id| id.parse().ok());
+        set(Pid::from_raw(id.context("a thread has no number")?), core)?;
+    }
+    Ok(())
+}
+
+fn set(thread: Option<Pid>, core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    sched_setaffinity(thread, &cores)
+        .with_context(|| format!("cannot run on core {core}: the benchmark takes two cores"))
+}
+
+/// How long the threads of a process have run on a core, by the kernel's own account.
+pub(super) fn time_of(process: u32) -> Result<Duration> {
+    let mut sum = 0;
+    for thread in threads(process)? {
+        // A thread may have ended in between.
+        let account = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
+        let ran = account.split_whitespace().next().unwrap_or("0");
+        sum += ran.parse::<u64>().context("the kernel keeps no account (CONFIG_SCHED_INFO)")?;
+    }
+    Ok(Duration::from_nanos(sum))
+}
+
+/// How much memory a process has in use, in bytes.
+pub(super) fn memory_of(process: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: u64 = line.and_then(|it| it.split_whitespace().next()).unwrap_or("0").parse()?;
+    Ok(kib * 1024)
+}
+
+fn threads(process: u32) -> Result<Vec<PathBuf>> {
+    let folder = format!("/proc/{process}/task");
+    let entries = fs::read_dir(&folder).with_context(|| format!("{folder} cannot be read"))?;
+    entries.map(|entry| Ok(entry?.path())).collect()
+}

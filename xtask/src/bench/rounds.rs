@@ -1,0 +1,110 @@
+//! Rounds: each sends every kind of traffic for a moment, so that a slow moment of the machine hits
+//! all alike, and what is compared are the figures of one round.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::ground::{Ground, Load, Protocol};
+use super::processor;
+use super::scenario::{Gateway, Scenario, Traffic};
+use crate::progress;
+
+/// Connections of the load; 8 streams on each with HTTP/2.
+const CONNECTIONS: u32 = 16;
+
+/// How long to measure.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Effort {
+    /// Rounds as fast as answers come, and at a steady rate.
+    pub(super) rounds: usize,
+    pub(super) steady_rounds: usize,
+    /// How long each scenario is under load in each.
+    pub(super) seconds: f64,
+    pub(super) steady_seconds: f64,
+}
+
+/// What a scenario has cost in a round.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Cost {
+    /// Processor time of Envoy for each request, in microseconds.
+    pub(super) microseconds: f64,
+    /// Requests a second.
+    pub(super) rate: f64,
+}
+
+/// By protocol and scenario, one of each round.
+pub(super) type Costs = BTreeMap<(Protocol, Scenario), Vec<Cost>>;
+/// By protocol and scenario, of all rounds together: nanoseconds and how many.
+pub(super) type Latencies = BTreeMap<(Protocol, Scenario), BTreeMap<u64, u64>>;
+
+/// As fast as answers come.
+pub(super) fn costs(ground: &Ground, effort: Effort) -> Result<Costs> {
+    let mut costs = Costs::new();
+    for round in 1..=effort.rounds {
+        progress::step(&format!("round {round} of {}", effort.rounds));
+        for protocol in Protocol::ALL {
+            for scenario in in_turn(ground, round) {
+                let cost = cost(ground, scenario, protocol, effort.seconds)?;
+                costs.entry((protocol, scenario)).or_default().push(cost);
+            }
+        }
+    }
+    Ok(costs)
+}
+
+fn cost(ground: &Ground, scenario: Scenario, protocol: Protocol, seconds: f64) -> Result<Cost> {
+    let process = ground.process_of(scenario.gateway)?;
+    let before = processor::time_of(process)?;
+    let sent =
+        ground.send(scenario, protocol, Load { seconds, rate: None, connections: CONNECTIONS })?;
+    let spent = processor::time_of(process)?.saturating_sub(before);
+    sent.check(scenario)?;
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+    let answers = sent.answers as f64;
+    Ok(Cost { microseconds: spent.as_secs_f64() * 1e6 / answers, rate: answers / sent.seconds })
+}
+
+/// At half of what Keygate can do, and all at the same rate; what can do less than that, at half of
+/// what it can.
+pub(super) fn latencies(ground: &Ground, costs: &Costs, effort: Effort) -> Result<Latencies> {
+    let mut latencies = Latencies::new();
+    for round in 1..=effort.steady_rounds {
+        progress::step(&format!("steady round {round} of {}", effort.steady_rounds));
+        for protocol in Protocol::ALL {
+            let keygate = Scenario { gateway: Gateway::Keygate, traffic: Traffic::Keys };
+            let common = half_of(costs, protocol, keygate);
+            for scenario in
+                in_turn(ground, round).into_iter().filter(|it| it.traffic == Traffic::Keys)
+            {
+                let rate = half_of(costs, protocol, scenario).min(common);
+                let load = Load {
+                    seconds: effort.steady_seconds,
+                    rate: Some(rate),
+                    connections: CONNECTIONS,
+                };
+                let sent = ground.send(scenario, protocol, load)?;
+                sent.check(scenario)?;
+                let seen = latencies.entry((protocol, scenario)).or_default();
+                for (nanoseconds, count) in sent.latencies {
+                    *seen.entry(nanoseconds).or_default() += count;
+                }
+            }
+        }
+    }
+    Ok(latencies)
+}
+
+fn half_of(costs: &Costs, protocol: Protocol, scenario: Scenario) -> f64 {
+    let rates = costs.get(&(protocol, scenario)).into_iter().flatten().map(|cost| cost.rate);
+    super::figures::median(rates.collect()) / 2.0
+}
+
+/// All scenarios, each round beginning with another, so that none is always the first.
+fn in_turn(ground: &Ground, round: usize) -> Vec<Scenario> {
+    let mut all = ground.scenarios.clone();
+    let first = round % all.len();
+    all.rotate_left(first);
+    all
+}
