@@ -1,5 +1,7 @@
 //! A filter that does nothing, as the stock SDK makes it: what WebAssembly alone costs.
 
+#![expect(missing_docs, reason = "the macro makes a function without")]
+
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,6 +18,9 @@ struct Arguments {
     address: SocketAddr,
     /// A JSON list of requests, sent in turn: `[{"method": "GET", "path": "/", "headers": [["name", "value"]]}]`
     requests: PathBuf,
+    /// A file of keys, one a line, of which each request carries another as `X-API-Key`
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
     /// What to speak
     #[arg(long, value_enum, default_value = "http1")]
     protocol: Protocol,
@@ -50,8 +53,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<()> {
     let file = arguments.requests.display();
-    let text = fs::read(&arguments.requests).with_context(|| format!("cannot read {file}"))?;
-    let requests: Vec<_> = serde_json::from_slice(&text).with_context(|| file.to_string())?;
+    let text = read(&arguments.requests)?;
+    let requests: Vec<_> = serde_json::from_str(&text).with_context(|| file.to_string())?;
+    let keys = arguments.keys.as_deref().map(read).transpose()?.unwrap_or_default();
     ensure!(!requests.is_empty(), "{file} has no request");
     ensure!(arguments.rate.is_none_or(|rate| rate > 0.0), "--rate must be more than 0");
     let plan = Plan {
@@ -63,6 +67,7 @@ fn run(arguments: Arguments) -> Result<()> {
         most: arguments.most,
         rate: arguments.rate,
         requests,
+        keys: keys.lines().map(str::to_owned).collect(),
     };
     // One thread: it is meant to have one core. It looks for answers between any two requests.
     let runtime =
@@ -70,4 +75,8 @@ fn run(arguments: Arguments) -> Result<()> {
     let outcome = runtime.block_on(load::run(plan))?;
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(())
+}
+
+fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }

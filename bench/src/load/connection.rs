@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use super::{Protocol, Template};
 
-type Body = Empty<Bytes>;
+pub(super) type Body = Empty<Bytes>;
 
 /// One place that sends a request at a time.
 pub(super) enum Slot {

@@ -61,6 +61,8 @@ pub struct Plan {
     pub rate: Option<f64>,
     /// What.
     pub requests: Vec<Template>,
+    /// Keys, one of which goes with each request, in turn.
+    pub keys: Vec<String>,
 }
 
 /// What came of it.

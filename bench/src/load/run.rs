@@ -6,16 +6,36 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
+use http::{HeaderName, HeaderValue, Request};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use super::connection::{Slot, connect, request};
+use super::connection::{Body, Slot, connect, request};
 use super::{Outcome, Plan, histogram};
+
+const KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What one slot has seen.
 struct Seen {
     statuses: BTreeMap<u16, u64>,
     latencies: Histogram<u64>,
+}
+
+/// What is sent in turn.
+struct Traffic {
+    requests: Vec<Request<Body>>,
+    keys: Vec<HeaderValue>,
+}
+
+impl Traffic {
+    fn request(&self, number: usize) -> Result<Request<Body>> {
+        let request = self.requests.get(number % self.requests.len());
+        let mut request = request.context("there is nothing to send")?.clone();
+        if let Some(key) = number.checked_rem(self.keys.len()).and_then(|at| self.keys.get(at)) {
+            request.headers_mut().insert(KEY, key.clone());
+        }
+        Ok(request)
+    }
 }
 
 /// Whose turn it is, and what is sent next.
@@ -55,7 +75,8 @@ impl Schedule {
 pub async fn run(plan: Plan) -> Result<Outcome> {
     let make = |template| request(template, plan.protocol, plan.address);
     let requests = plan.requests.iter().map(make).collect::<Result<Vec<_>>>()?;
-    let requests: Arc<[_]> = requests.into();
+    let keys = plan.keys.iter().map(|key| HeaderValue::from_str(key));
+    let traffic = Arc::new(Traffic { requests, keys: keys.collect::<Result<_, _>>()? });
     let mut slots = Vec::new();
     for _ in 0..plan.connections {
         slots.extend(connect(plan.address, plan.protocol, plan.streams).await?);
@@ -70,8 +91,8 @@ pub async fn run(plan: Plan) -> Result<Outcome> {
     }));
     let mut senders = JoinSet::new();
     for mut slot in slots {
-        let (schedule, requests) = (Arc::clone(&schedule), Arc::clone(&requests));
-        senders.spawn(async move { send_all(&mut slot, &schedule, &requests).await });
+        let (schedule, traffic) = (Arc::clone(&schedule), Arc::clone(&traffic));
+        senders.spawn(async move { send_all(&mut slot, &schedule, &traffic).await });
     }
     let mut outcome = Outcome::default();
     let mut latencies = histogram();
@@ -91,17 +112,12 @@ pub async fn run(plan: Plan) -> Result<Outcome> {
     Ok(outcome)
 }
 
-async fn send_all(
-    slot: &mut Slot,
-    schedule: &Mutex<Schedule>,
-    requests: &[http::Request<http_body_util::Empty<hyper::body::Bytes>>],
-) -> Result<Seen> {
+async fn send_all(slot: &mut Slot, schedule: &Mutex<Schedule>, traffic: &Traffic) -> Result<Seen> {
     let mut seen = Seen { statuses: BTreeMap::new(), latencies: histogram() };
     loop {
         let next = schedule.lock().await.next().await;
         let Some((number, due)) = next else { return Ok(seen) };
-        let request = requests.get(number % requests.len()).context("there is nothing to send")?;
-        let status = slot.send(request.clone()).await?;
+        let status = slot.send(traffic.request(number)?).await?;
         let took = u64::try_from(due.elapsed().as_nanos()).unwrap_or(u64::MAX);
         seen.latencies.saturating_record(took);
         *seen.statuses.entry(status).or_default() += 1;

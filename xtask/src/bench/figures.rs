@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::ground::Protocol;
+use super::load::Protocol;
 use super::rounds::{Costs, Latencies};
 use super::scenario::{Gateway, Scenario, Traffic};
 
@@ -76,7 +76,7 @@ pub(super) fn rows(costs: &Costs, latencies: &Latencies) -> Vec<Row> {
 }
 
 impl Spread {
-    fn of(mut figures: Vec<f64>) -> Self {
+    pub(super) fn of(mut figures: Vec<f64>) -> Self {
         figures.sort_by(f64::total_cmp);
         let at = |quarter: usize| {
             figures.get(figures.len().saturating_sub(1) * quarter / 4).copied().unwrap_or(f64::NAN)

@@ -5,20 +5,20 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use key_policy::{Environment, Policy};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::json;
 use tempfile::TempDir;
 
+use super::load::{Load, Sent};
 use super::processor;
 use super::scenario::{Gateway, NARROW_PATH, Parts, Scenario, Traffic, configure};
 use crate::client::{Ask, Client};
-use crate::edge_config::Upstream;
-use crate::process::{self, ManagedProcess, ProcessSpec};
+use crate::edge_config::{EdgeConfig, Upstream};
+use crate::process::{ManagedProcess, ProcessSpec};
 use crate::stack::{
     Binaries, ControlPlaneProcess, EnvoyOptions, EnvoyProcess, StackOptions, free_port,
 };
@@ -29,57 +29,14 @@ use crate::{progress, wait};
 pub(super) struct Programs {
     pub(super) stack: Binaries,
     pub(super) load: PathBuf,
-    pub(super) authz: PathBuf,
+    pub(super) stand_in: PathBuf,
     pub(super) noop_module: PathBuf,
 }
 
-/// What the load generator says.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Sent {
-    pub(super) answers: u64,
-    pub(super) statuses: BTreeMap<u16, u64>,
-    pub(super) seconds: f64,
-    pub(super) latencies: Vec<(u64, u64)>,
-}
-
-/// How much is sent.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Load {
-    pub(super) seconds: f64,
-    /// Requests a second; none: as fast as answers come.
-    pub(super) rate: Option<f64>,
-    pub(super) connections: u32,
-}
-
-/// What is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Protocol {
-    Http1,
-    Http2,
-}
-
-impl Protocol {
-    pub(super) const ALL: [Self; 2] = [Self::Http1, Self::Http2];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Http1 => "HTTP/1.1",
-            Self::Http2 => "HTTP/2",
-        }
-    }
-
-    fn argument(self) -> &'static str {
-        match self {
-            Self::Http1 => "http1",
-            Self::Http2 => "http2",
-        }
-    }
-}
-
 /// A running Envoy.
-struct Running {
+pub(super) struct Running {
     envoy: EnvoyProcess,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
 }
 
 /// Dropping it ends everything.
@@ -89,7 +46,7 @@ pub(super) struct Ground {
     control_plane: ControlPlaneProcess,
     admin_key: String,
     programs: Programs,
-    pub(super) keys: Vec<String>,
+    keys: Vec<String>,
     pub(super) scenarios: Vec<Scenario>,
     dir: TempDir,
 }
@@ -112,9 +69,9 @@ impl Ground {
         let admin_key = created.get("api_key").and_then(Value::as_str);
         let admin_key = admin_key.context("no admin key was made")?.to_owned();
         let control_plane = ControlPlaneProcess::start(control_plane)?;
-        let idle = server(&programs, dir.path(), "idle", &[], &options)?;
         let edge = options.edge.to_string();
-        let verifying = server(&programs, dir.path(), "verifying", &["--edge", &edge], &options)?;
+        let idle = stand_in(&programs, dir.path(), &["allow"], &options)?;
+        let verifying = stand_in(&programs, dir.path(), &["verify", &edge], &options)?;
         let mut ground = Self {
             gateways: BTreeMap::new(),
             control_plane,
@@ -133,7 +90,7 @@ impl Ground {
             let running = ground.start_gateway(gateway, &options, idle.1, verifying.1)?;
             ground.gateways.insert(gateway, running);
         }
-        ground.write_requests()?;
+        ground.write_traffic()?;
         ground.warm_up()?;
         Ok(ground)
     }
@@ -162,78 +119,49 @@ impl Ground {
         idle: SocketAddr,
         verifying: SocketAddr,
     ) -> Result<Running> {
-        let folder = self.dir.path().join(gateway.name());
+        let noop_module = &self.programs.noop_module;
+        let parts = Parts { keys: &self.keys, noop_module, idle, verifying };
         let mut options = options.clone();
-        options.dir.clone_from(&folder);
-        options.gateway.set_port(free_port()?);
-        options.envoy_admin_port = free_port()?;
-        options.concurrency = 1;
-        fs::create_dir_all(&folder)?;
-        let upstream = Upstream::parse(&format!("http://{idle}"))?;
-        let mut config = options.edge_config(&upstream)?;
-        let parts =
-            Parts { keys: &self.keys, noop_module: &self.programs.noop_module, idle, verifying };
-        configure(gateway, &mut config, &parts)?;
-        let envoy = EnvoyProcess::start(
-            EnvoyOptions {
-                binary: self.programs.stack.envoy.clone(),
-                folder: folder.clone(),
-                logs: folder,
-                admin_port: options.envoy_admin_port,
-                concurrency: 1,
-                args: vec!["--log-level".into(), "error".into()],
-            },
-            &config,
-        )?;
-        processor::move_to(envoy.process().pid(), processor::MEASURED)?;
-        Ok(Running { envoy, address: options.gateway })
+        options.dir = self.dir.path().join(gateway.name());
+        Running::start(options, 1, |config| configure(gateway, config, &parts))
     }
 
-    /// What each kind of traffic sends, in a file for the load generator.
-    fn write_requests(&self) -> Result<()> {
-        let request = |path: &str, key: Option<&str>| {
-            let mut headers = vec![
-                ("user-agent", "Mozilla/5.0 (X11; Linux x86_64) keygate-load"),
-                ("accept", "application/json, text/plain, */*"),
-                ("accept-encoding", "gzip, deflate"),
-                ("accept-language", "en-GB,en;q=0.9"),
-            ];
-            headers.extend(key.map(|key| ("x-api-key", key)));
-            json!({"method": "GET", "path": path, "headers": headers})
+    /// What each kind of traffic sends, in files for the load generator.
+    fn write_traffic(&self) -> Result<()> {
+        let write_keys = |traffic: Traffic, keys: &[String]| {
+            fs::write(self.keys_of(traffic), keys.join("\n")).context("cannot write keys")
         };
         let first = self.keys.first().context("there are no keys")?;
         let mistyped: Vec<_> = self.keys.iter().map(|key| mistyped(key)).collect();
-        let all = |keys: &[String], path: &str| {
-            keys.iter().map(|key| request(path, Some(key))).collect::<Vec<_>>()
-        };
-        for (traffic, requests) in [
-            (Traffic::Keys, all(&self.keys, "/")),
-            (Traffic::Without, vec![request("/", None)]),
-            (Traffic::Malformed, all(&mistyped, "/")),
-            (Traffic::Unknown, all(&unknown_keys(self.keys.len())?, "/")),
-            (Traffic::OverLimit, vec![request(NARROW_PATH, Some(first))]),
-        ] {
-            fs::write(self.requests(traffic), serde_json::to_vec(&requests)?)?;
+        write_keys(Traffic::Keys, &self.keys)?;
+        write_keys(Traffic::Without, &[])?;
+        write_keys(Traffic::Malformed, &mistyped)?;
+        write_keys(Traffic::Unknown, &new_keys(self.keys.len())?)?;
+        write_keys(Traffic::OverLimit, std::slice::from_ref(first))?;
+        for traffic in Traffic::ALL {
+            let path = if traffic == Traffic::OverLimit { NARROW_PATH } else { "/" };
+            write_request(&self.request_of(traffic), path, 0)?;
         }
         Ok(())
     }
 
-    fn requests(&self, traffic: Traffic) -> PathBuf {
+    fn request_of(&self, traffic: Traffic) -> PathBuf {
         self.dir.path().join(format!("{traffic:?}.json"))
+    }
+
+    fn keys_of(&self, traffic: Traffic) -> PathBuf {
+        self.dir.path().join(format!("{traffic:?}.keys"))
     }
 
     /// Has every gateway see every key, one after the other: nobody is to be refused because the
     /// control plane has not hashed it yet.
     fn warm_up(&self) -> Result<()> {
+        let all = u32::try_from(self.keys.len())?;
         for &scenario in &self.scenarios {
             progress::step(&format!("warming up {}", scenario.name()));
-            let load = Load { seconds: 300.0, connections: 1, rate: None };
-            let all = self.keys.len().to_string();
             // A key that the control plane had no time to hash is asked about again.
             let warm = wait::until(Duration::from_mins(5), || {
-                let mut command = self.command(scenario, Protocol::Http1, load)?;
-                command.args(["--most", &all]);
-                Ok(run(command)?.check(scenario).ok())
+                Ok(self.send(scenario, Load::once(all, 1))?.check(scenario).ok())
             })?;
             ensure!(warm.is_some(), "{} is not warm after five minutes", scenario.name());
         }
@@ -241,69 +169,79 @@ impl Ground {
     }
 
     /// Sends one kind of traffic.
-    pub(super) fn send(&self, scenario: Scenario, protocol: Protocol, load: Load) -> Result<Sent> {
-        run(self.command(scenario, protocol, load)?)
+    pub(super) fn send(&self, scenario: Scenario, load: Load) -> Result<Sent> {
+        let address = self.gateway(scenario.gateway)?.address;
+        let traffic = scenario.traffic;
+        load.send(&self.programs, address, &self.request_of(traffic), &self.keys_of(traffic))
     }
 
-    fn command(&self, scenario: Scenario, protocol: Protocol, load: Load) -> Result<Command> {
-        let gateway = self.gateways.get(&scenario.gateway).context("not started")?;
-        let mut command = Command::new(&self.programs.load);
-        command
-            .arg(gateway.address.to_string())
-            .arg(self.requests(scenario.traffic))
-            .args(["--protocol", protocol.argument()])
-            .args(["--seconds", &load.seconds.to_string()])
-            .args(["--connections", &load.connections.to_string()]);
-        if let Some(rate) = load.rate {
-            command.args(["--rate", &rate.to_string()]);
-        }
-        Ok(command)
-    }
-
-    /// The process of a gateway.
-    pub(super) fn process_of(&self, gateway: Gateway) -> Result<u32> {
-        Ok(self.gateways.get(&gateway).context("not started")?.envoy.process().pid())
-    }
-
-    /// A gateway's counters that begin so.
-    pub(super) fn stats(&self, gateway: Gateway, filter: &str) -> Result<String> {
-        let running = self.gateways.get(&gateway).context("not started")?;
-        Ok(running.envoy.admin_get(&format!("/stats?filter={filter}"))?.body)
+    /// A gateway.
+    pub(super) fn gateway(&self, gateway: Gateway) -> Result<&Running> {
+        self.gateways.get(&gateway).context("not started")
     }
 }
 
-impl Sent {
-    /// Whether all was answered as it had to be.
-    pub(super) fn check(&self, scenario: Scenario) -> Result<()> {
-        let expected = scenario.expected_status();
-        let as_expected = self.statuses.get(&expected).copied().unwrap_or(0);
-        // A control plane that shares a core with the load may be too busy to tell for a moment.
-        if self.answers == 0 || (self.answers - as_expected) * 100 > self.answers {
-            bail!("{}: not all answers were {expected}: {:?}", scenario.name(), self.statuses);
-        }
-        Ok(())
+impl Running {
+    /// Starts an Envoy with a configuration made from the ready one, on the measured core if it has
+    /// one worker, or on as many as it has.
+    pub(super) fn start(
+        mut options: StackOptions,
+        workers: u32,
+        configure: impl FnOnce(&mut EdgeConfig) -> Result<()>,
+    ) -> Result<Self> {
+        fs::create_dir_all(&options.dir)?;
+        options.gateway.set_port(free_port()?);
+        options.envoy_admin_port = free_port()?;
+        // Nobody goes there: every gateway answers by itself.
+        let mut config = options.edge_config(&Upstream::parse("http://127.0.0.1:1")?)?;
+        configure(&mut config)?;
+        let envoy = EnvoyProcess::start(
+            EnvoyOptions {
+                binary: options.binaries.envoy.clone(),
+                folder: options.dir.clone(),
+                logs: options.dir.clone(),
+                admin_port: options.envoy_admin_port,
+                concurrency: workers,
+                args: vec!["--log-level".into(), "error".into()],
+            },
+            &config,
+        )?;
+        let cores: &[usize] = if workers == 1 {
+            &[processor::MEASURED]
+        } else {
+            &[processor::MEASURED, processor::REST]
+        };
+        processor::move_to(envoy.process().pid(), cores)?;
+        Ok(Self { envoy, address: options.gateway })
+    }
+
+    /// How long it has run on a core.
+    pub(super) fn time(&self) -> Result<Duration> {
+        processor::time_of(self.envoy.process().pid())
+    }
+
+    /// How much memory it has in use, in bytes.
+    pub(super) fn memory(&self) -> Result<u64> {
+        processor::memory_of(self.envoy.process().pid())
     }
 }
 
-fn run(load: Command) -> Result<Sent> {
-    Ok(serde_json::from_str(&process::capture(load)?)?)
-}
-
-fn server(
+/// Starts a server that stands in for a real one.
+pub(super) fn stand_in(
     programs: &Programs,
     dir: &Path,
-    name: &str,
-    more: &[&str],
+    part: &[&str],
     options: &StackOptions,
 ) -> Result<(ManagedProcess, SocketAddr)> {
     let address = SocketAddr::new(options.edge.ip(), free_port()?);
     let mut args = vec![address.to_string().into()];
-    args.extend(more.iter().map(Into::into));
+    args.extend(part.iter().map(Into::into));
     let token = options.control_plane_env.get("KEYGATE_EDGE_TOKEN").cloned().unwrap_or_default();
-    let log = dir.join(format!("{name}.log"));
+    let name = format!("keygate-stand-in {}", part.join(" "));
+    let log = dir.join("stand-in.log");
     let process = ManagedProcess::start(ProcessSpec {
-        name: format!("the {name} server"),
-        program: programs.authz.clone(),
+        name: name.clone(),
+        program: programs.stand_in.clone(),
         args,
         env: [("KEYGATE_EDGE_TOKEN".to_owned(), token)].into(),
         without_env: None,
@@ -313,8 +251,25 @@ fn server(
     let up = wait::until(Duration::from_secs(10), || {
         Ok(std::net::TcpStream::connect(address).ok().map(drop))
     })?;
-    ensure!(up.is_some(), "the {name} server does not start: {}", process.log());
+    ensure!(up.is_some(), "{name} does not start: {}", process.log());
     Ok((process, address))
+}
+
+/// Writes a request as a browser makes it, with so many bytes of headers more.
+pub(super) fn write_request(file: &Path, path: &str, more: usize) -> Result<()> {
+    let mut headers = vec![
+        json!(["user-agent", "Mozilla/5.0 (X11; Linux x86_64) keygate-load"]),
+        json!(["accept", "application/json, text/plain, */*"]),
+        json!(["accept-encoding", "gzip, deflate"]),
+        json!(["accept-language", "en-GB,en;q=0.9"]),
+    ];
+    if more > 0 {
+        headers
+            .push(json!(["cookie", format!("session={}", "0123456789abcdef".repeat(more / 16))]));
+    }
+    let requests = json!([{"method": "GET", "path": path, "headers": headers}]);
+    fs::write(file, requests.to_string())
+        .with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// The key with another last letter: its checksum is wrong.
@@ -326,7 +281,7 @@ fn mistyped(key: &str) -> String {
 }
 
 /// Keys in order that nobody has given out.
-fn unknown_keys(count: usize) -> Result<Vec<String>> {
+pub(super) fn new_keys(count: usize) -> Result<Vec<String>> {
     let policy = Policy::default();
     let new = || policy.generate(Environment::Live, &mut getrandom::fill).map(|key| key.text);
     (0..count).map(|_| new().context("the system gives no random numbers")).collect()

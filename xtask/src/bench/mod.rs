@@ -4,85 +4,136 @@
 //! |---|---|
 //! | `scenario` | what is compared: Envoys and traffic |
 //! | `ground` | all that runs meanwhile |
+//! | `load` | what is sent |
 //! | `processor` | who runs on which core, and for how long it has |
-//! | `rounds` | measuring |
-//! | `figures` | what is said of it |
+//! | `rounds`, `growth` | measuring |
+//! | `figures`, `machine`, `page` | what is said of it |
 
 mod figures;
 mod ground;
+mod growth;
+mod load;
+mod machine;
+mod page;
 mod processor;
 mod rounds;
 mod scenario;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, Subcommand};
+use serde::Serialize;
 
 use self::ground::{Ground, Programs};
+use self::machine::Machine;
+use self::page::Part;
 use self::rounds::Effort;
 use self::scenario::Scenario;
 use crate::stack::{Binaries, Build};
 use crate::{process, progress, wasm, workspace};
 
-/// How much to measure, and where to write it.
+/// What to measure [default: filters]
 #[derive(Debug, Args)]
-pub struct Bench {
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    filters: Filters,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// The filter beside Envoy's own, beside ext_authz and beside no filter at all
+    Filters(Filters),
+    /// How the cost grows with keys, rules, headers and workers
+    Growth(Common),
+}
+
+#[derive(Debug, Args)]
+struct Filters {
+    /// How many keys are used in turn
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    keys: u32,
+    /// Only what has this in its name, and no filter at all; may be given several times
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct Common {
     /// Rounds, each of which measures everything once
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// How many seconds each is under load in a round
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// How many keys are used in turn
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
-    keys: u32,
-    /// Only what has this in its name, and the floor; may be given several times
-    #[arg(long, value_name = "NAME")]
-    only: Vec<String>,
     /// Write every figure to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Put tables and charts into docs/benchmarks.md
+    #[arg(long)]
+    page: bool,
 }
 
 /// Measures.
-pub(crate) fn run(options: &Bench) -> Result<()> {
+pub(crate) fn run(bench: &Bench) -> Result<()> {
+    match &bench.what {
+        None => filters(&bench.filters),
+        Some(What::Filters(options)) => filters(options),
+        Some(What::Growth(options)) => growth(options),
+    }
+}
+
+fn filters(options: &Filters) -> Result<()> {
+    let programs = build()?;
+    let machine = Machine::look(&programs.stack.envoy)?;
     let scenarios = Scenario::named(&options.only);
-    let ground = Ground::start(build()?, usize::try_from(options.keys)?, scenarios)?;
+    let ground = Ground::start(programs, usize::try_from(options.keys)?, scenarios)?;
+    let Common { rounds, seconds, .. } = options.common;
     let effort = Effort {
-        rounds: options.rounds.into(),
-        steady_rounds: usize::from(options.rounds).div_ceil(5),
-        seconds: options.seconds,
-        steady_seconds: 3.0 * options.seconds,
+        rounds: rounds.into(),
+        steady_rounds: usize::from(rounds).div_ceil(5),
+        seconds,
+        steady_seconds: 3.0 * seconds,
     };
     let costs = rounds::costs(&ground, effort)?;
     let latencies = rounds::latencies(&ground, &costs, effort)?;
     let rows = figures::rows(&costs, &latencies);
-    for row in &rows {
-        println!(
-            "{:9} {:34} {:6.2} us  +{:5.2} [{:5.2} {:5.2}]  {:7.0}/s  x{:5.2} native x{:5.2} noop x{:5.3} authz {}",
-            row.protocol,
-            row.scenario,
-            row.microseconds.median,
-            row.added.median,
-            row.added.lower,
-            row.added.upper,
-            row.rate.median,
-            row.to_native,
-            row.to_noop_wasm,
-            row.to_ext_authz,
-            row.latency.map_or(String::new(), |it| format!(
-                "p50 {:.0} p99 {:.0} p99.9 {:.0} us",
-                it.p50, it.p99, it.p999
-            )),
-        );
+    let text = page::filters(&rows, &machine, rounds)?;
+    options.common.publish(Part::Filters, &text, &machine, &rows)
+}
+
+fn growth(options: &Common) -> Result<()> {
+    let programs = build()?;
+    let machine = Machine::look(&programs.stack.envoy)?;
+    let points = growth::measure(&programs, options.rounds.into(), options.seconds)?;
+    let text = page::growth(&points, &machine, options.rounds)?;
+    options.publish(Part::Growth, &text, &machine, &points)
+}
+
+impl Common {
+    fn publish(
+        &self,
+        part: Part,
+        text: &str,
+        machine: &Machine,
+        figures: &impl Serialize,
+    ) -> Result<()> {
+        println!("{text}");
+        if let Some(file) = &self.json {
+            write(file, &serde_json::json!({"machine": machine, "figures": figures}))?;
+        }
+        if self.page { page::write(part, text) } else { Ok(()) }
     }
-    if let Some(file) = &options.json {
-        let text = serde_json::to_string_pretty(&rows)?;
-        std::fs::write(file, text + "\n")
-            .with_context(|| format!("cannot write {}", file.display()))?;
-    }
-    Ok(())
+}
+
+fn write(file: &Path, figures: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(figures)?;
+    std::fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))
 }
 
 fn build() -> Result<Programs> {
@@ -98,7 +149,7 @@ fn build() -> Result<Programs> {
     Ok(Programs {
         stack,
         load: folder.join("keygate-load"),
-        authz: folder.join("keygate-authz"),
+        stand_in: folder.join("keygate-stand-in"),
         noop_module: wasm::build_noop()?,
     })
 }

@@ -14,23 +14,23 @@ pub(super) const REST: usize = 1;
 
 /// Keeps this process and all that it starts from now on to one core.
 pub(super) fn keep_to(core: usize) -> Result<()> {
-    set(None, core)
+    set(None, &[core])
 }
 
-/// Moves all threads of a process to one core; those that they start stay on it.
-pub(super) fn move_to(process: u32, core: usize) -> Result<()> {
+/// Moves all threads of a process to some cores; those that they start stay there.
+pub(super) fn move_to(process: u32, cores: &[usize]) -> Result<()> {
     for thread in threads(process)? {
         let id = thread.file_name().and_then(|name| name.to_str()).and_then(|id| id.parse().ok());
-        set(Pid::from_raw(id.context("a thread has no number")?), core)?;
+        set(Pid::from_raw(id.context("a thread has no number")?), cores)?;
     }
     Ok(())
 }
 
-fn set(thread: Option<Pid>, core: usize) -> Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(core);
-    sched_setaffinity(thread, &cores)
-        .with_context(|| format!("cannot run on core {core}: the benchmark takes two cores"))
+fn set(thread: Option<Pid>, cores: &[usize]) -> Result<()> {
+    let mut set = CpuSet::new();
+    cores.iter().for_each(|core| set.set(*core));
+    sched_setaffinity(thread, &set)
+        .with_context(|| format!("cannot run on {cores:?}: the benchmark takes two cores"))
 }
 
 /// How long the threads of a process have run on a core, by the kernel's own account.

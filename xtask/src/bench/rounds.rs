@@ -6,13 +6,10 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::ground::{Ground, Load, Protocol};
-use super::processor;
+use super::ground::Ground;
+use super::load::{Load, Protocol};
 use super::scenario::{Gateway, Scenario, Traffic};
 use crate::progress;
-
-/// Connections of the load; 8 streams on each with HTTP/2.
-const CONNECTIONS: u32 = 16;
 
 /// How long to measure.
 #[derive(Clone, Copy, Debug)]
@@ -55,11 +52,10 @@ pub(super) fn costs(ground: &Ground, effort: Effort) -> Result<Costs> {
 }
 
 fn cost(ground: &Ground, scenario: Scenario, protocol: Protocol, seconds: f64) -> Result<Cost> {
-    let process = ground.process_of(scenario.gateway)?;
-    let before = processor::time_of(process)?;
-    let sent =
-        ground.send(scenario, protocol, Load { seconds, rate: None, connections: CONNECTIONS })?;
-    let spent = processor::time_of(process)?.saturating_sub(before);
+    let gateway = ground.gateway(scenario.gateway)?;
+    let before = gateway.time()?;
+    let sent = ground.send(scenario, Load::full(protocol, seconds))?;
+    let spent = gateway.time()?.saturating_sub(before);
     sent.check(scenario)?;
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
     let answers = sent.answers as f64;
@@ -79,12 +75,8 @@ pub(super) fn latencies(ground: &Ground, costs: &Costs, effort: Effort) -> Resul
                 in_turn(ground, round).into_iter().filter(|it| it.traffic == Traffic::Keys)
             {
                 let rate = half_of(costs, protocol, scenario).min(common);
-                let load = Load {
-                    seconds: effort.steady_seconds,
-                    rate: Some(rate),
-                    connections: CONNECTIONS,
-                };
-                let sent = ground.send(scenario, protocol, load)?;
+                let sent =
+                    ground.send(scenario, Load::steady(protocol, effort.steady_seconds, rate))?;
                 sent.check(scenario)?;
                 let seen = latencies.entry((protocol, scenario)).or_default();
                 for (nanoseconds, count) in sent.latencies {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::edge_config::EdgeConfig;
 
 /// The same for all who count: nobody is refused for it.
-const PLENTY: u32 = 1_000_000_000;
+pub(super) const PLENTY: u32 = 1_000_000_000;
 /// Rules of which nobody is meant to get more than one request through.
 pub(super) const NARROW_PATH: &str = "/narrow";
 
@@ -30,10 +30,19 @@ pub(super) enum Gateway {
     ExtAuthzKeygate,
     /// The filter with everything on.
     Keygate,
+    /// The same with the three headers about limits that Envoy's own filter sends, and not five.
+    KeygateThreeHeaders,
+}
+
+/// Which headers tell clients about their limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Headers {
+    All,
+    Three,
 }
 
 impl Gateway {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Plain,
         Self::Native,
         Self::NativePerClient,
@@ -41,7 +50,16 @@ impl Gateway {
         Self::ExtAuthzIdle,
         Self::ExtAuthzKeygate,
         Self::Keygate,
+        Self::KeygateThreeHeaders,
     ];
+
+    fn keygate_headers(self) -> Option<Headers> {
+        match self {
+            Self::Keygate => Some(Headers::All),
+            Self::KeygateThreeHeaders => Some(Headers::Three),
+            _ => None,
+        }
+    }
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -52,6 +70,7 @@ impl Gateway {
             Self::ExtAuthzIdle => "ext-authz-idle",
             Self::ExtAuthzKeygate => "ext-authz-keygate",
             Self::Keygate => "keygate",
+            Self::KeygateThreeHeaders => "keygate-three-headers",
         }
     }
 }
@@ -75,6 +94,11 @@ pub(super) enum Traffic {
     Unknown,
     /// A known key that is over its limit.
     OverLimit,
+}
+
+impl Traffic {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Keys, Self::Without, Self::Malformed, Self::Unknown, Self::OverLimit];
 }
 
 impl Scenario {
@@ -133,23 +157,16 @@ pub(super) fn configure(
     config: &mut EdgeConfig,
     parts: &Parts<'_>,
 ) -> Result<()> {
-    if gateway == Gateway::Keygate {
+    if let Some(headers) = gateway.keygate_headers() {
         let mut filter = config.filter_configuration()?;
         let fields = filter.as_object_mut().context("the filter's configuration is no object")?;
-        fields.extend(filter_fields());
+        fields.extend(filter_fields(headers));
         config.set_filter_configuration(&filter)?;
     }
-    let manager = config.connection_manager_mut()?;
-    let fields = manager.as_object_mut().context("the connection manager is no object")?;
-    // Writing a line for each request costs more than what is to be measured.
-    fields.remove("access_log");
-    let routes = manager.pointer_mut("/route_config/virtual_hosts/0/routes");
-    *routes.context("the file has routes")? = json!([
-        {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "hello"}}}
-    ]);
-    let filters = manager.pointer_mut("/http_filters").and_then(Value::as_array_mut);
-    let filters = filters.context("the file has HTTP filters")?;
-    if gateway != Gateway::Keygate {
+    answer_directly(config)?;
+    let filters = config.connection_manager_mut()?.pointer_mut("/http_filters");
+    let filters = filters.and_then(Value::as_array_mut).context("the file has HTTP filters")?;
+    if gateway.keygate_headers().is_none() {
         let router = filters.pop().context("the file has a router")?;
         *filters = own_filters(gateway, parts);
         filters.push(router);
@@ -169,10 +186,25 @@ pub(super) fn configure(
     Ok(())
 }
 
+/// Has Envoy answer by itself, and write no line for each request, which costs more than what is to be
+/// measured.
+pub(super) fn answer_directly(config: &mut EdgeConfig) -> Result<()> {
+    let manager = config.connection_manager_mut()?;
+    let fields = manager.as_object_mut().context("the connection manager is no object")?;
+    fields.remove("access_log");
+    let routes = manager.pointer_mut("/route_config/virtual_hosts/0/routes");
+    *routes.context("the file has routes")? = json!([
+        {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "hello"}}}
+    ]);
+    Ok(())
+}
+
 /// What the filter's configuration has that the ready one has not: an address limit and a key limit
 /// that count each request, and one that lets nobody through. All else is as it is shipped.
-fn filter_fields() -> serde_json::Map<String, Value> {
+fn filter_fields(headers: Headers) -> serde_json::Map<String, Value> {
+    let ietf = if headers == Headers::All { "draft-10" } else { "off" };
     let fields = json!({
+        "rate_limit_headers": {"x_ratelimit": true, "ietf": ietf},
         "environment": "development",
         "failed_attempts": {"requests": PLENTY, "window_seconds": 60},
         "limits": [
@@ -189,7 +221,7 @@ fn filter_fields() -> serde_json::Map<String, Value> {
 
 fn own_filters(gateway: Gateway, parts: &Parts<'_>) -> Vec<Value> {
     match gateway {
-        Gateway::Plain | Gateway::Keygate => Vec::new(),
+        Gateway::Plain | Gateway::Keygate | Gateway::KeygateThreeHeaders => Vec::new(),
         Gateway::Native => vec![api_key_auth(parts.keys), local_ratelimit(&json!([]), &json!([]))],
         Gateway::NativePerClient => {
             let descriptor =

@@ -1,0 +1,155 @@
+//! The figures as people read them: tables and charts in `docs/benchmarks.md`.
+
+use std::fmt::Write;
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use super::figures::Row;
+use super::growth::{Axis, Point};
+use super::machine::Machine;
+use super::scenario::{Gateway, Traffic};
+use crate::workspace;
+
+const PAGE: &str = "docs/benchmarks.md";
+
+/// A part of the page, between two marks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part {
+    Filters,
+    Growth,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Filters => "filters",
+            Self::Growth => "growth",
+        }
+    }
+}
+
+/// Puts text into the page.
+pub(super) fn write(part: Part, text: &str) -> Result<()> {
+    let file = workspace::root().join(PAGE);
+    let page = fs::read_to_string(&file).with_context(|| format!("cannot read {PAGE}"))?;
+    let (begin, end) = marks(part);
+    let (before, rest) = page.split_once(&begin).with_context(|| format!("no {begin}"))?;
+    let (_, after) = rest.split_once(&end).with_context(|| format!("no {end}"))?;
+    fs::write(&file, format!("{before}{begin}\n{text}{end}{after}"))
+        .with_context(|| format!("cannot write {PAGE}"))
+}
+
+fn marks(part: Part) -> (String, String) {
+    let name = part.name();
+    let command = format!("Made by `cargo xtask bench {name} --page`.");
+    (format!("<!-- {name}: {command} -->\n"), format!("<!-- /{name} -->"))
+}
+
+/// The comparison.
+pub(super) fn filters(rows: &[Row], machine: &Machine, rounds: u16) -> Result<String> {
+    let mut text = String::new();
+    writeln!(text, "{}\n", on(machine, rounds))?;
+    for protocol in ["HTTP/1.1", "HTTP/2"] {
+        let rows: Vec<_> = rows.iter().filter(|row| row.protocol == protocol).collect();
+        writeln!(text, "### {protocol}\n")?;
+        writeln!(
+            text,
+            "| what | µs of processor a request | added, µs (middle half of the rounds) | to `native` | to `noop-wasm` | to `ext-authz-idle` | requests/s | p50 / p99 / p99.9 at half load, µs |"
+        )?;
+        writeln!(text, "|---|--:|--:|--:|--:|--:|--:|--:|")?;
+        for row in &rows {
+            let ratio =
+                |ratio: f64| if is_floor(row) { "–".to_owned() } else { format!("{ratio:.2}") };
+            let added = if is_floor(row) {
+                "–".to_owned()
+            } else {
+                let it = row.added;
+                format!("{:.1} ({:.1} to {:.1})", it.median, it.lower, it.upper)
+            };
+            let latency = row.latency.map_or_else(
+                || "–".to_owned(),
+                |it| format!("{:.0} / {:.0} / {:.0}", it.p50, it.p99, it.p999),
+            );
+            writeln!(
+                text,
+                "| `{}` | {:.1} | {added} | {} | {} | {} | {:.0} | {latency} |",
+                row.scenario,
+                row.microseconds.median,
+                ratio(row.to_native),
+                ratio(row.to_noop_wasm),
+                ratio(row.to_ext_authz),
+                row.rate.median,
+            )?;
+        }
+        let passed: Vec<_> =
+            rows.iter().filter(|row| !is_floor(row) && row.of.traffic == Traffic::Keys).collect();
+        let names: Vec<_> = passed.iter().map(|row| row.scenario.as_str()).collect();
+        let added: Vec<_> = passed.iter().map(|row| row.added.median).collect();
+        writeln!(text)?;
+        let title = format!("Processor time added to a request, {protocol}");
+        chart(&mut text, &title, &names, "µs", &added)?;
+    }
+    Ok(text)
+}
+
+fn is_floor(row: &Row) -> bool {
+    row.of.gateway == Gateway::Plain
+}
+
+/// How the cost grows.
+pub(super) fn growth(points: &[Point], machine: &Machine, rounds: u16) -> Result<String> {
+    let mut text = String::new();
+    writeln!(text, "{}\n", on(machine, rounds))?;
+    for axis in Axis::ALL {
+        let points: Vec<_> = points.iter().filter(|point| point.axis == axis).collect();
+        writeln!(
+            text,
+            "| {} | added, µs (middle half of the rounds) | to the first | Envoy's memory, MB |",
+            axis.title()
+        )?;
+        writeln!(text, "|--:|--:|--:|--:|")?;
+        for point in &points {
+            let it = point.added;
+            #[expect(clippy::cast_precision_loss, reason = "far less than 2^52 bytes")]
+            let megabytes = point.memory as f64 / 1e6;
+            writeln!(
+                text,
+                "| {} | {:.1} ({:.1} to {:.1}) | {:.2} | {megabytes:.0} |",
+                point.at, it.median, it.lower, it.upper, point.to_first
+            )?;
+        }
+        writeln!(text)?;
+        let names: Vec<_> = points.iter().map(|point| point.at.to_string()).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let added: Vec<_> = points.iter().map(|point| point.added.median).collect();
+        let title = format!("Processor time added to a request, by {}", axis.title());
+        chart(&mut text, &title, &names, "µs", &added)?;
+    }
+    Ok(text)
+}
+
+fn on(machine: &Machine, rounds: u16) -> String {
+    format!(
+        "{} with {} cores, Linux {}, Envoy {}, commit {}, {rounds} rounds, load average before {}.",
+        machine.processor,
+        machine.cores,
+        machine.kernel,
+        machine.envoy,
+        machine.commit,
+        machine.load_before
+    )
+}
+
+fn chart(text: &mut String, title: &str, names: &[&str], unit: &str, bars: &[f64]) -> Result<()> {
+    let names: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    let bars: Vec<_> = bars.iter().map(|bar| format!("{:.1}", bar.max(0.0))).collect();
+    writeln!(text, "```mermaid\nxychart-beta\n  title \"{title}\"")?;
+    writeln!(
+        text,
+        "  x-axis [{}]\n  y-axis \"{unit}\"\n  bar [{}]\n```\n",
+        names.join(", "),
+        bars.join(", ")
+    )?;
+    Ok(())
+}
