@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "calls into the host are foreign functions")]
 
-use gate::Now;
+use gate::{LogTakes, Now};
 use proxy_wasm::types::{Action, BufferType, LogLevel, MapType, MetricType};
 
 use crate::buffer::HostBuffer;
@@ -16,6 +16,7 @@ const OK: u32 = 0;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
+    fn proxy_get_log_level(level: *mut u32) -> u32;
     fn proxy_log(level: u32, message: *const u8, size: usize) -> u32;
     fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
@@ -92,6 +93,20 @@ unsafe extern "C" {
 pub(crate) fn log(level: LogLevel, line: &str) {
     // SAFETY: the host reads `line` while the call lasts.
     unsafe { proxy_log(level as u32, line.as_ptr(), line.len()) };
+}
+
+/// Which lines Envoy's log takes.
+pub(crate) fn log_takes() -> LogTakes {
+    let mut level = 0;
+    // SAFETY: the host writes 4 bytes.
+    unsafe { proxy_get_log_level(&raw mut level) };
+    if level <= LogLevel::Info as u32 {
+        LogTakes::Everything
+    } else if level <= LogLevel::Warn as u32 {
+        LogTakes::Warnings
+    } else {
+        LogTakes::Nothing
+    }
 }
 
 /// The wall clock. Should it fail, time stands at the epoch: windows end and records expire the
@@ -191,7 +206,7 @@ pub(crate) fn resume_request() {
 
 /// Answers a request here.
 pub(crate) fn answer(status: u16, details: &str, headers: &PairsWriter, body: &str) {
-    let headers = headers.bytes();
+    let headers = headers.list();
     // SAFETY: the host reads all four while the call lasts.
     unsafe {
         proxy_send_local_response(
@@ -220,9 +235,8 @@ pub(crate) fn call(
     body: &[u8],
     timeout_ms: u32,
 ) -> Option<u32> {
-    let headers = headers.bytes();
-    let no_trailers = PairsWriter::new();
-    let trailers = no_trailers.bytes();
+    let headers = headers.list();
+    let trailers = PairsWriter::new().list();
     let mut token = 0;
     // SAFETY: the host reads all of it while the call lasts, and writes 4 bytes to `token`.
     let status = unsafe {

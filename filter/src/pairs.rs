@@ -31,12 +31,11 @@ pub(crate) struct PairsWriter {
     text: Vec<u8>,
     lengths: Vec<u8>,
     count: u32,
-    list: Vec<u8>,
 }
 
 impl PairsWriter {
     pub(crate) fn new() -> Self {
-        Self { text: Vec::new(), lengths: Vec::new(), count: 0, list: 0u32.to_le_bytes().to_vec() }
+        Self { text: Vec::new(), lengths: Vec::new(), count: 0 }
     }
 
     /// Adds a pair.
@@ -48,14 +47,10 @@ impl PairsWriter {
             self.text.extend_from_slice(part);
             self.text.push(0);
         }
-        self.list.clear();
-        self.list.extend_from_slice(&self.count.to_le_bytes());
-        self.list.extend_from_slice(&self.lengths);
-        self.list.extend_from_slice(&self.text);
     }
 
     /// The list.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.list
+    pub(crate) fn list(&self) -> Vec<u8> {
+        [self.count.to_le_bytes().as_slice(), &self.lengths, &self.text].concat()
     }
 }

@@ -125,6 +125,8 @@ impl Root {
                 host::increase(metric, increase);
             }
         });
+        // It may be changed while Envoy runs.
+        self.gate.set_log(host::log_takes());
         self.flush(now, None)
     }
 

@@ -42,6 +42,27 @@ pub struct LogLine {
     pub stream: Option<StreamId>,
 }
 
+/// Which lines a log takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogTakes {
+    /// Those about keys that were accepted, too.
+    Everything,
+    /// What was found against requests.
+    Warnings,
+    /// None: they are not even written.
+    Nothing,
+}
+
+impl LogTakes {
+    fn takes(self, kind: EventKind) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Warnings => kind != EventKind::ValidApiKey,
+            Self::Nothing => false,
+        }
+    }
+}
+
 /// The events of this worker that are in no batch yet.
 pub(crate) struct AuditTrail {
     on_full: OnBacklogFull,
@@ -50,6 +71,7 @@ pub(crate) struct AuditTrail {
     since_ms: u64,
     dropped: u64,
     log: Vec<LogLine>,
+    log_takes: LogTakes,
     /// The request that is being decided on.
     stream: Option<StreamId>,
 }
@@ -62,6 +84,7 @@ impl AuditTrail {
             since_ms: 0,
             dropped: 0,
             log: Vec::new(),
+            log_takes: LogTakes::Everything,
             stream: None,
         }
     }
@@ -125,9 +148,16 @@ impl AuditTrail {
             details,
             shadow,
         };
-        let text = event.log_line(&timestamp(now));
-        self.log.push(LogLine { kind, text, stream: self.stream });
+        if self.log_takes.takes(kind) {
+            let text = event.log_line(&timestamp(now));
+            self.log.push(LogLine { kind, text, stream: self.stream });
+        }
         event
+    }
+
+    /// Which lines are worth writing from now on.
+    pub(crate) fn set_log(&mut self, takes: LogTakes) {
+        self.log_takes = takes;
     }
 
     /// Whether there are log lines to take.
@@ -212,6 +242,21 @@ mod tests {
              client_ip=192.0.2.1 | timestamp=2026-09-21T14:13:20.000Z | details=reason=unknown"
         );
         assert!(trail.take_log().is_empty());
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn what_the_log_does_not_take_is_kept_for_the_audit_log_all_the_same() {
+        let mut trail = trail();
+        for (takes, lines) in
+            [(LogTakes::Everything, 2), (LogTakes::Warnings, 1), (LogTakes::Nothing, 0)]
+        {
+            trail.set_log(takes);
+            for kind in [EventKind::ValidApiKey, EventKind::InvalidKey] {
+                assert!(trail.record(kind, About::default(), String::new(), false, at(0)));
+            }
+            assert_eq!(trail.take_log().len(), lines);
+            assert_eq!(trail.take_batch().len(), 2);
+        }
     }
 
     #[wasm_bindgen_test(unsupported = test)]

@@ -27,7 +27,7 @@ mod unknown;
 mod usage;
 
 pub use address::ClientAddress;
-pub use audit::LogLine;
+pub use audit::{LogLine, LogTakes};
 pub use cache::{EntryIndex, Identity};
 pub use config::{ClientAddressSource, Config, ConfigFault, IDENTITY_HEADERS};
 pub use engine::{Decision, Gate, Pass, Seeds};

@@ -20,7 +20,7 @@ use siphasher::sip128::SipHasher24;
 use std::collections::VecDeque;
 
 use crate::ClientAddress;
-use crate::audit::{About, AuditTrail, LogLine};
+use crate::audit::{About, AuditTrail, LogLine, LogTakes};
 use crate::cache::{EntryIndex, Identity, KeyCache, KeyHash};
 use crate::config::{Config, KEY_LIMIT};
 use crate::delivery::Delivery;
@@ -293,6 +293,11 @@ impl Gate {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Says which lines the log takes; until then it takes all.
+    pub fn set_log(&mut self, takes: LogTakes) {
+        self.audit.set_log(takes);
     }
 
     /// The lines for the log since the last call, and what each is about.
