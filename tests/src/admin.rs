@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Answer, Request};
 use crate::keys::Key;
+use crate::wait::eventually;
 
 /// An administrator.
 #[derive(Clone, Debug)]
@@ -107,7 +108,8 @@ impl Admin {
             let is_it = rest.is_empty() || rest.starts_with('{');
             (is_it && labels.iter().all(|label| rest.contains(label))).then_some(value)
         });
-        of_name.map(|value| value.parse::<f64>().unwrap()).sum()
+        // The sum of no floats is -0.
+        of_name.map(|value| value.parse::<f64>().unwrap()).fold(0.0, |sum, value| sum + value)
     }
 
     /// How many keys filters have asked the control plane about.
@@ -118,16 +120,21 @@ impl Admin {
         format!("{calls:.0}").parse().unwrap()
     }
 
-    /// A call with the administrator's key.
+    /// A call with the administrator's key. One that a busy machine has no time for is not carried out:
+    /// it is made again, as every client is told to.
     #[must_use]
     pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
-        let request = self.request(method, path).key(&self.key);
-        match body {
-            Some(body) => {
-                request.header("Content-Type", "application/json").body(body.to_string()).send()
-            }
-            None => request.send(),
-        }
+        eventually("there is time for it", || {
+            let request = self.request(method, path).key(&self.key);
+            let answer = match body {
+                Some(body) => {
+                    request.header("Content-Type", "application/json").body(body.to_string()).send()
+                }
+                None => request.send(),
+            };
+            let busy = answer.status == 503 && answer.text().contains("overloaded");
+            (!busy).then_some(answer)
+        })
     }
 
     fn pages(&self, path: &str) -> Vec<Value> {
