@@ -5,7 +5,9 @@
 //! granted on demand, for one slice of time, by the control plane. Both are limits of the same
 //! algorithm, each is never exceeded, so neither is their sum.
 //!
-//! Time is cut into slices ([`Slices`]). What is granted in a slice can be spent in that slice only.
+//! Time is cut into slices ([`Slices`]). What is granted in a slice of a fixed window can be spent in
+//! that slice only; of the other algorithms in the next one too, so that an answer is worth something
+//! however late in its slice it comes, and what was asked for too early is not lost.
 //! A grant is told as the *sum* of all that was granted to this Envoy in this slice under this
 //! epoch: so an answer that is lost, late or read twice neither loses nor doubles anything.
 
@@ -24,7 +26,7 @@ pub const ALL_SHARES: u32 = 1 << 16;
 pub const MAX_SKEW_MS: u64 = 1000;
 /// The most slices in a window, and the shortest slice, in milliseconds.
 const MOST_SLICES: u64 = 32;
-const SHORTEST_SLICE_MS: u64 = 250;
+const SHORTEST_SLICE_MS: u64 = 125;
 
 /// What of a limit is split up front.
 #[must_use]
@@ -47,7 +49,7 @@ pub fn share_of(requests: u32, parts: u32) -> u32 {
 
 /// How a limit's time is cut into slices, counted from the Unix epoch.
 ///
-/// A fixed window is one slice. Of the other algorithms a window is up to 32 slices, each a quarter
+/// A fixed window is one slice. Of the other algorithms a window is up to 32 slices, each an eighth
 /// of a second or longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slices {
@@ -55,6 +57,8 @@ pub struct Slices {
     pub ms: u64,
     /// How many make a window, rounded up.
     pub in_window: u64,
+    /// In how many slices, its own the first of them, a grant can be spent.
+    pub lasts: u64,
 }
 
 impl Slices {
@@ -62,13 +66,20 @@ impl Slices {
     #[must_use]
     pub fn of(algorithm: Algorithm, window_seconds: u32) -> Self {
         let window = u64::from(window_seconds.max(1)) * 1000;
-        let ms = match algorithm {
-            Algorithm::FixedWindow => window,
+        let (ms, lasts) = match algorithm {
+            Algorithm::FixedWindow => (window, 1),
             Algorithm::SlidingWindow | Algorithm::TokenBucket => {
-                window.div_ceil(MOST_SLICES).max(SHORTEST_SLICE_MS)
+                (window.div_ceil(MOST_SLICES).max(SHORTEST_SLICE_MS), 2)
             }
         };
-        Self { ms, in_window: window.div_ceil(ms) }
+        Self { ms, in_window: window.div_ceil(ms), lasts }
+    }
+
+    /// Of how many slices the grants can be spent within one window: it touches one more than make
+    /// a window, and what was granted before may still be there.
+    #[must_use]
+    pub fn run(&self) -> u64 {
+        self.in_window + self.lasts
     }
 
     /// In which slice a moment is.
@@ -122,7 +133,7 @@ pub struct Ask {
     pub requests: u32,
     /// The window's length in seconds.
     pub window_seconds: u32,
-    /// The slice in which it is to be spent.
+    /// The slice for which it is to be granted.
     pub slice: u64,
     /// Tells apart what this Envoy has forgotten (grants of an earlier epoch count as spent).
     pub epoch: u32,
@@ -194,11 +205,11 @@ mod tests {
     fn slices_are_no_shorter_than_calls_can_keep_up_with() {
         let cut = |algorithm, window| {
             let slices = Slices::of(algorithm, window);
-            (slices.ms, slices.in_window)
+            (slices.ms, slices.in_window, slices.run())
         };
-        assert_eq!(cut(Algorithm::FixedWindow, 60), (60_000, 1));
-        assert_eq!(cut(Algorithm::SlidingWindow, 60), (1875, 32));
-        assert_eq!(cut(Algorithm::TokenBucket, 10), (313, 32));
-        assert_eq!(cut(Algorithm::SlidingWindow, 1), (250, 4));
+        assert_eq!(cut(Algorithm::FixedWindow, 60), (60_000, 1, 2));
+        assert_eq!(cut(Algorithm::SlidingWindow, 60), (1875, 32, 34));
+        assert_eq!(cut(Algorithm::TokenBucket, 10), (313, 32, 34));
+        assert_eq!(cut(Algorithm::SlidingWindow, 1), (125, 8, 10));
     }
 }

@@ -83,9 +83,8 @@ impl Gate {
         }
         let (lease, target) = match self.lease(limit, true, now, slots) {
             Spent::One(lease, target) => {
-                let runs_out = lease.unspent() <= (lease.granted / 8).max(1);
-                if asks && runs_out && lease.left > 0 && lease.empty_for().is_none() {
-                    let want = lease.unspent().saturating_add(more(&lease, target.slices));
+                if asks && lease.runs_out() && lease.left > 0 && lease.empty_for().is_none() {
+                    let want = lease.unspent_of_slice().saturating_add(more(&lease, target.slices));
                     self.want(limit, &lease, target, want, now);
                 }
                 return Some(within(&lease, target, quota));
@@ -135,8 +134,10 @@ impl Gate {
         else {
             return mine;
         };
-        if lease.unspent() == 0 && lease.left > 0 && lease.empty_for().is_none() {
-            let want = lease.used_before.max(1);
+        // What is granted of a fixed window is there to its end; else it might be lost once more.
+        let early = lease.was_early() && target.slices.lasts > 1 && mine.remaining > 0;
+        if lease.unspent() == 0 && lease.left > 0 && lease.empty_for().is_none() && !early {
+            let want = lease.spent_before.max(1);
             self.want(limit, &lease, target, want, now);
         }
         let beyond = lease.unspent().saturating_add(left(&lease, limit.quota));
@@ -215,10 +216,10 @@ impl Gate {
     }
 }
 
-/// What to ask for: with fixed windows the control plane adds its chunk to it; what is granted for a
-/// slice of another is lost with the slice, so it is what was needed lately.
+/// What to ask for: with fixed windows the control plane adds its chunk to it; what is granted of
+/// another and not spent soon is lost, so it is what was needed lately.
 fn more(lease: &Lease, slices: Slices) -> u32 {
-    if slices.in_window == 1 { 1 } else { lease.used.max(lease.used_before).max(1) }
+    if slices.in_window == 1 { 1 } else { lease.need() }
 }
 
 /// What the pool has left, as far as it is known.

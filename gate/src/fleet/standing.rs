@@ -115,9 +115,10 @@ impl Standing {
         let now_ms = now.unix_ms();
         let slides = quota.algorithm != Algorithm::FixedWindow;
         let window_ms = u64::from(quota.seconds.max(1)) * 1000;
-        // What was granted may be spent to the end of its slice.
-        let slice_ms = if slides { Slices::of(quota.algorithm, quota.seconds).ms } else { 0 };
-        let reach_ms = if slides { window_ms + slice_ms } else { now_ms % window_ms };
+        // What was granted may be spent to the end of its last slice.
+        let Slices { ms, lasts, .. } = Slices::of(quota.algorithm, quota.seconds);
+        let grant_ms = if slides { ms * lasts } else { 0 };
+        let reach_ms = if slides { window_ms + grant_ms } else { now_ms % window_ms };
         // What counts together with this moment began then.
         let begins = now_ms.saturating_sub(reach_ms);
         if self.is_lent(now) {
@@ -125,7 +126,7 @@ impl Standing {
         }
         if self.envoys == 0 {
             Share::Unknown
-        } else if begins < self.valid_until_ms.saturating_add(slice_ms) {
+        } else if begins < self.valid_until_ms.saturating_add(grant_ms) {
             Share::PartsAlone(self.parts_since(begins))
         } else {
             Share::Divided(self.envoys)
@@ -264,11 +265,11 @@ mod tests {
         keep_telling(&mut standing, 662, ALL_SHARES / 2, 2);
         assert_eq!(share(&standing, MINUTE, 662), Share::Parts(ALL_SHARES / 2));
         assert_eq!(share(&standing, SLIDING, 662), Share::Parts(0));
-        keep_telling(&mut standing, 674, ALL_SHARES / 2, 2);
-        assert_eq!(share(&standing, SLIDING, 674), Share::Parts(ALL_SHARES / 2));
+        keep_telling(&mut standing, 676, ALL_SHARES / 2, 2);
+        assert_eq!(share(&standing, SLIDING, 676), Share::Parts(ALL_SHARES / 2));
         // One has gone: the rest is for the next window.
-        tell(&mut standing, 675, ALL_SHARES, 1);
-        assert_eq!(share(&standing, MINUTE, 676), Share::Parts(ALL_SHARES / 2));
+        tell(&mut standing, 677, ALL_SHARES, 1);
+        assert_eq!(share(&standing, MINUTE, 678), Share::Parts(ALL_SHARES / 2));
         keep_telling(&mut standing, 721, ALL_SHARES, 1);
         assert_eq!(share(&standing, MINUTE, 721), Share::Parts(ALL_SHARES));
         // Two have come.
@@ -294,10 +295,10 @@ mod tests {
         // What slides reaches back to it for longer, and then to what was divided.
         assert_eq!(share(&standing, SLIDING, 780), Share::Divided(4));
         keep_telling(&mut standing, 850, ALL_SHARES / 4, 4);
-        assert_eq!(share(&standing, SLIDING, 794), Share::PartsAlone(ALL_SHARES / 4));
+        assert_eq!(share(&standing, SLIDING, 796), Share::PartsAlone(ALL_SHARES / 4));
         assert_eq!(share(&standing, SLIDING, 850), Share::PartsAlone(ALL_SHARES / 4));
-        keep_telling(&mut standing, 858, ALL_SHARES / 4, 4);
-        assert_eq!(share(&standing, SLIDING, 858), Share::Parts(ALL_SHARES / 4));
+        keep_telling(&mut standing, 862, ALL_SHARES / 4, 4);
+        assert_eq!(share(&standing, SLIDING, 862), Share::Parts(ALL_SHARES / 4));
     }
 
     #[wasm_bindgen_test(unsupported = test)]
@@ -308,8 +309,8 @@ mod tests {
         assert_eq!(share(&standing, SLIDING, 620), Share::PartsAlone(ALL_SHARES / 4));
         tell(&mut standing, 625, ALL_SHARES / 4, 4);
         assert_eq!(share(&standing, SLIDING, 626), Share::Parts(0), "lent anew, for later");
-        keep_telling(&mut standing, 689, ALL_SHARES / 4, 4);
-        assert_eq!(share(&standing, SLIDING, 689), Share::Parts(ALL_SHARES / 4));
+        keep_telling(&mut standing, 691, ALL_SHARES / 4, 4);
+        assert_eq!(share(&standing, SLIDING, 691), Share::Parts(ALL_SHARES / 4));
     }
 
     #[wasm_bindgen_test(unsupported = test)]

@@ -188,12 +188,12 @@ impl Counters {
     ) {
         let Target { place, slices, slice, epoch } = target;
         self.swap::<Lease, _>(slots, place, now, |bucket| {
-            let Some(mut lease) =
-                bucket.get(place.tag).copied().filter(|lease| lease.is_of(slice, epoch))
-            else {
+            let Some(mut lease) = bucket.get(place.tag).copied() else {
                 return ControlFlow::Break(());
             };
-            lease.take_in(grant, slice, slices, now);
+            if !lease.take_in(grant, (slice, epoch), slices, now) {
+                return ControlFlow::Break(());
+            }
             bucket.set(lease);
             ControlFlow::Continue(())
         });

@@ -17,14 +17,22 @@ pub(crate) struct Lease {
     tag: Tag,
     /// Until when it is to be remembered, in seconds since the Unix epoch.
     ends: u32,
-    /// The last bits of the number of the slice in which the grant is to be spent.
+    /// The last bits of the number of the slice that is now.
     slice: u32,
     /// All that was granted in this slice and epoch.
     pub(crate) granted: u32,
     /// What of that is spent.
     pub(crate) used: u32,
+    /// All that was granted in the slice before, if it can still be spent.
+    granted_before: u32,
+    /// What of that is not spent.
+    carried: u32,
+    /// What was spent in this slice, of either.
+    spent: u32,
     /// What was spent in the slice before.
-    pub(crate) used_before: u32,
+    pub(crate) spent_before: u32,
+    /// What was granted and lost with its slices since something was last spent.
+    lost: u32,
     /// What the pool had left, as far as it is known.
     pub(crate) left: u32,
     /// When the pool is empty: in how many slices there may be more.
@@ -62,12 +70,19 @@ impl Lease {
         let behind = at.wrapping_sub(lease.slice);
         // A clock that was set back comes by the same slice twice.
         let set_back = behind > u32::MAX / 2;
+        let follows = behind == 1;
+        let carries = follows && slices.lasts > 1;
+        let lost = if carries { lease.carried } else { lease.unspent() };
         let moved = Self {
             ends,
             slice: at,
             granted: 0,
             used: 0,
-            used_before: if behind == 1 { lease.used } else { 0 },
+            granted_before: if carries { lease.granted } else { 0 },
+            carried: if carries { lease.unspent_of_slice() } else { 0 },
+            spent: 0,
+            spent_before: if follows { lease.spent } else { 0 },
+            lost: lease.lost.saturating_add(lost),
             left: u32::MAX,
             again_in: lease.again_in.saturating_sub(behind),
             // What came of an ask in an earlier slice is told by its slice.
@@ -80,7 +95,27 @@ impl Lease {
 
     /// What is granted and not spent.
     pub(crate) fn unspent(&self) -> u32 {
+        self.carried.saturating_add(self.unspent_of_slice())
+    }
+
+    /// What of that was granted in this slice.
+    pub(crate) fn unspent_of_slice(&self) -> u32 {
         self.granted.saturating_sub(self.used)
+    }
+
+    /// Whether so little is left that it is time to ask for more.
+    pub(crate) fn runs_out(&self) -> bool {
+        self.unspent() <= (self.granted.max(self.granted_before) / 8).max(1)
+    }
+
+    /// Whether what was last asked for was not needed in time.
+    pub(crate) fn was_early(&self) -> bool {
+        self.lost > 0
+    }
+
+    /// What was needed lately in a slice, at least one.
+    pub(crate) fn need(&self) -> u32 {
+        self.spent.max(self.spent_before).max(1)
     }
 
     /// When the pool is empty: in how many slices it may have more.
@@ -99,14 +134,41 @@ impl Lease {
         self.short_until > seconds(now)
     }
 
-    /// Spends one.
+    /// Spends one, of what is older first.
     pub(super) fn spend(&mut self) {
-        self.used = self.used.saturating_add(1);
+        self.spent = self.spent.saturating_add(1);
+        self.lost = 0;
+        if self.carried > 0 {
+            self.carried -= 1;
+        } else {
+            self.used = self.used.saturating_add(1);
+        }
     }
 
-    /// Takes in an answer about this slice and epoch. It says how much there is in all, so it may
-    /// come late, or twice.
-    pub(super) fn take_in(&mut self, grant: &Grant, slice: u64, slices: Slices, now: Now) {
+    /// Takes in an answer, and says whether there was anything in it. It says how much there is in
+    /// all, so it may come late, or twice.
+    pub(super) fn take_in(
+        &mut self,
+        grant: &Grant,
+        (slice, epoch): (u64, u32),
+        slices: Slices,
+        now: Now,
+    ) -> bool {
+        let late = self.slice.wrapping_sub(last_bits(slice));
+        match late {
+            _ if self.epoch != epoch => return false,
+            0 => self.take_in_now(grant, slice, slices, now),
+            1 if slices.lasts > 1 => {
+                let more = grant.granted.saturating_sub(self.granted_before);
+                self.granted_before = self.granted_before.saturating_add(more);
+                self.carried = self.carried.saturating_add(more);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn take_in_now(&mut self, grant: &Grant, slice: u64, slices: Slices, now: Now) {
         self.granted = self.granted.max(grant.granted);
         self.left = grant.left;
         if grant.left > 0 {
@@ -130,14 +192,18 @@ impl Lease {
 
 impl Entry for Lease {
     const KIND: Kind = Kind::Lease;
-    const BYTES: usize = 48;
+    const BYTES: usize = 64;
     const VOID: Self = Self {
         tag: Tag::from_number(0),
         ends: 0,
         slice: 0,
         granted: 0,
         used: 0,
-        used_before: 0,
+        granted_before: 0,
+        carried: 0,
+        spent: 0,
+        spent_before: 0,
+        lost: 0,
         left: 0,
         again_in: 0,
         told_at: 0,
@@ -153,7 +219,11 @@ impl Entry for Lease {
             slice: fields.u32(),
             granted: fields.u32(),
             used: fields.u32(),
-            used_before: fields.u32(),
+            granted_before: fields.u32(),
+            carried: fields.u32(),
+            spent: fields.u32(),
+            spent_before: fields.u32(),
+            lost: fields.u32(),
             left: fields.u32(),
             again_in: fields.u32(),
             told_at: fields.u32(),
@@ -170,7 +240,11 @@ impl Entry for Lease {
             self.slice,
             self.granted,
             self.used,
-            self.used_before,
+            self.granted_before,
+            self.carried,
+            self.spent,
+            self.spent_before,
+            self.lost,
             self.left,
             self.again_in,
             self.told_at,

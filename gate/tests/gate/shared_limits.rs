@@ -79,6 +79,57 @@ fn beyond_the_share_it_is_granted_ahead_of_time_and_never_more_than_there_is() {
     }
 }
 
+/// A slice of a window of a minute that slides, in milliseconds.
+const SLICE_MS: u64 = 1875;
+
+#[wasm_bindgen_test(unsupported = test)]
+fn what_is_granted_of_what_slides_is_spent_in_its_slice_or_the_next_and_no_later() {
+    for (slices, counts) in [(0, (6, 0, 0)), (1, (6, 0, 0)), (2, (5, 1, 0))] {
+        let mut world = settled(100, ALL_SHARES / 2, 2, r#","algorithm":"sliding_window""#);
+        world.control_plane.chunk = 8;
+        assert_eq!(send(&mut world, 26).2, 0, "its 25, and one of 8");
+        world.now_ms += slices * SLICE_MS;
+        assert_eq!(send(&mut world, 6), counts, "{slices} slices later");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_answer_that_comes_in_the_next_slice_is_not_lost() {
+    let mut world = settled(100, ALL_SHARES / 2, 2, r#","algorithm":"token_bucket""#);
+    while passes_at_once(&mut world) {}
+    world.control_plane.chunk = 8;
+    let calls = std::mem::take(&mut world.on_the_way);
+    let told: Vec<_> = calls.iter().map(|call| (call.call, world.answer_to(call))).collect();
+    world.now_ms += SLICE_MS;
+    for (call, reply) in told {
+        if let Reply::Answer(body) = reply {
+            world.deliver(call, Some(&body));
+            // Once more, as if it had been sent twice.
+            world.deliver(call, Some(&body));
+        }
+    }
+    world.answer_all();
+    assert_eq!(world.resumed.len(), 1);
+    passed(world.resumed.remove(0).1);
+    // Of its own it has 25 in a minute.
+    assert_eq!((0..9).filter(|_| passes_at_once(&mut world)).count(), 7);
+}
+
+fn passes_at_once(world: &mut World) -> bool {
+    matches!(world.send(&Ask::default()).1, Decision::Pass(_))
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn an_envoy_that_stays_within_its_share_takes_nothing_of_a_pool_that_slides() {
+    let mut world = settled(100, ALL_SHARES / 2, 2, r#","algorithm":"sliding_window""#);
+    for _ in 0..66 {
+        // 22 of its 25 in a minute.
+        assert!(passes_at_once(&mut world));
+        world.pass_ms(60_000 / 22);
+    }
+    assert!(world.control_plane.asks.len() <= 1, "{:?}", world.control_plane.asks);
+}
+
 #[wasm_bindgen_test(unsupported = test)]
 fn an_envoy_that_has_just_come_lives_by_what_it_asks_for() {
     let mut world = World::new(&config(100, ""));

@@ -2,9 +2,9 @@
 //! that waits.
 //!
 //! Demand is ten times the limit, spread evenly over the Envoys and their workers or 90 % of it on
-//! one Envoy. `KEYGATE_FLEET_FULL=1` also asks three and four Envoys for a limit of 10 000, and holds
-//! everybody to the one in a hundred that may wait. How many may
-//! wait is a measure of time, so these tests run one at a time (`.config/nextest.toml`).
+//! one Envoy. `KEYGATE_FLEET_FULL=1` also asks three and four Envoys for a limit of 10 000, and takes no
+//! account of a busy machine: no more than one in a hundred may wait. How many do is a measure of time, so
+//! these tests run one at a time (`.config/nextest.toml`).
 
 mod outages;
 
@@ -244,11 +244,11 @@ fn fixed_windows(envoys: usize, limits: &[Limit], spreads: &[Spread]) {
     }
 }
 
-/// One in a hundred on a machine of its own. A busy one is slow to answer, and whoever comes meanwhile
-/// waits too.
+/// One in a hundred; three on a busy machine: who comes before the first answer waits for it, and in a fifth
+/// of a second two in a hundred come.
 fn most_may_wait(asked: usize) -> u64 {
-    let part = if std::env::var_os("KEYGATE_FLEET_FULL").is_some() { 100 } else { 20 };
-    u64::try_from(asked / part).unwrap()
+    let percent = if std::env::var_os("KEYGATE_FLEET_FULL").is_some() { 1 } else { 3 };
+    u64::try_from(asked * percent / 100).unwrap()
 }
 
 const BOTH: [Spread; 2] = [Spread::Even, Spread::Skewed];
@@ -316,7 +316,8 @@ fn two_envoys_share_a_sliding_window_and_a_bucket() {
         passed(&dripped)
     );
     assert!(most <= 100, "{most} in one window");
-    assert!(passed(&slid) >= 180, "{} of 200", passed(&slid));
+    // What was granted is there again two slices after its window; the demand lasts longer.
+    assert!(passed(&slid) >= 190, "{} of 200", passed(&slid));
     // A bucket has what it holds, and gets it again each window.
     let span = dripped.iter().map(|it| it.to).max().unwrap()
         - dripped.iter().map(|it| it.from).min().unwrap();
@@ -324,7 +325,6 @@ fn two_envoys_share_a_sliding_window_and_a_bucket() {
     #[expect(clippy::cast_precision_loss, reason = "some hundreds")]
     let of_bucket = passed(&dripped) as f64;
     assert!(of_bucket <= most, "{of_bucket} of {most}");
-    // What is granted for a slice of time is lost with it when the answer takes longer than that.
-    assert!(of_bucket >= 0.9 * most, "{of_bucket} of {most}");
+    assert!(of_bucket >= 0.95 * most, "{of_bucket} of {most}");
     assert!(waited <= most_may_wait(asked), "{waited} of {asked} waited");
 }

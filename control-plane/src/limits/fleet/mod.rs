@@ -16,8 +16,8 @@
 //! ([`Learnt::is_certain`]). A fixed window that begins before the first share is given away is
 //! one in which no share counts, since an Envoy uses more parts only from the next window on. Of the
 //! other algorithms a share counts one window after it was given at the earliest; but the window
-//! that ends then begins now, so all of the limit may be granted only in slices that are over,
-//! on all clocks, when the first share is given.
+//! that ends then begins now, so all of the limit may be granted only where the slices in
+//! which it can be spent are over, on all clocks, when the first share is given.
 //!
 //! Shares are whole requests: three Envoys have one each of five. While each holds its even part
 //! ([`Learnt::is_even`]), what their rounding leaves over is the pool's.
@@ -135,7 +135,8 @@ impl Learnt {
         let told = match algorithm {
             Algorithm::FixedWindow => slices.begins_ms(slice) < self.at_ms,
             Algorithm::SlidingWindow | Algorithm::TokenBucket => {
-                let over = slices.begins_ms(slice.saturating_add(1)).saturating_add(MAX_SKEW_MS);
+                let spent = slices.begins_ms(slice.saturating_add(slices.lasts));
+                let over = spent.saturating_add(MAX_SKEW_MS);
                 over <= self.at_ms
             }
         };

@@ -10,7 +10,10 @@ local pool, whole, requests, envoys = number(4), number(5), number(6), number(7)
 local slice, holder = number(8), ARGV[9] .. ':' .. ARGV[10]
 local claimed, used, want, most_holders = number(11), number(12), number(13), number(14)
 local SKEW, FIXED, SLIDING = 1000, 0, 1
-local run, unit = window + 1, window * (window + 1)
+-- In how many slices a grant can be spent.
+local lasts = algorithm == FIXED and 1 or 2
+local run = window + lasts
+local unit = window * run
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -55,7 +58,7 @@ end
 
 local function bucket(size)
   if size == 1 then return window, unit end
-  return size * run, size * run * (window - 1)
+  return size * run, size * run * math.max(0, window - lasts)
 end
 local function decide()
   if whole == 0 then small = 1 end

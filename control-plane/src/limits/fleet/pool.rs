@@ -1,15 +1,18 @@
 //! The pool of one limit for one subject, as pure arithmetic. `pool.lua` is the same as a script.
 //!
-//! Grants are spent in their own slice, and slices before the latest seen are closed. So what was
-//! granted in a run of slices bounds what is spent in any interval that they cover:
+//! Grants are spent in their own slice and, but for fixed windows, in the next; slices before the
+//! latest seen are closed. So what was granted in a run of slices bounds what is spent in any interval
+//! that they cover:
 //!
 //! - **fixed window**: a slice is a window, and has the pool.
-//! - **sliding window**: an interval as long as a window touches at most `in_window + 1` slices; the
-//!   latest so many have the pool.
+//! - **sliding window**: an interval as long as a window touches at most `in_window + 1` slices, so
+//!   what is spent in it was granted in at most `in_window + 2` ([`Slices::run`]); the latest so many
+//!   have the pool.
 //! - **token bucket**: a debt that each slice pays off by the refill, and that may not be greater
-//!   than the pool less one refill. An interval that touches *n* slices lasts longer than *n - 2* of
-//!   them, so it has at most the pool and its own refill. A pool of one is a token in
-//!   `in_window + 1` slices. Tokens are counted in whole fractions ([`token`]); nothing is rounded.
+//!   than the pool less two refills. An interval that touches *n* slices lasts longer than *n - 2* of
+//!   them, and what is spent in it was granted in *n + 1*, between which *n* refills are paid off; so
+//!   it has at most the pool and its own refill. A pool of one is a token in each run. Tokens are
+//!   counted in whole fractions ([`token`]); nothing is rounded.
 
 #[cfg(test)]
 mod tests;
@@ -44,15 +47,10 @@ impl Terms {
         Self { algorithm: ask.algorithm, slices, requests: ask.requests }
     }
 
-    /// The slices over which an interval as long as a window can reach.
-    fn run(&self) -> u64 {
-        self.slices.in_window + 1
-    }
-
     /// When nothing of a pool counts any more that was last asked in this slice.
     #[must_use]
     pub fn kept_until_ms(&self, latest: u64) -> u64 {
-        self.slices.begins_ms(latest.saturating_add(self.run() + 1))
+        self.slices.begins_ms(latest.saturating_add(self.slices.run() + 1))
     }
 
     /// For an ask that is made further from its slice than clocks may differ: the first slice that
@@ -69,15 +67,18 @@ impl Terms {
 
 /// What a token is counted in: fractions that every refill is a whole number of. The greatest debt
 /// is below 2^43, so a script's numbers hold it exactly.
-fn token(in_window: u64) -> u64 {
-    in_window * (in_window + 1)
+fn token(slices: Slices) -> u64 {
+    slices.in_window * slices.run()
 }
 
 /// What a bucket gets back in a slice, and holds.
-fn bucket(size: u64, in_window: u64) -> (u64, u64) {
+fn bucket(size: u64, slices: Slices) -> (u64, u64) {
     match size {
-        1 => (in_window, token(in_window)),
-        _ => (size * (in_window + 1), size * (in_window + 1) * in_window.saturating_sub(1)),
+        1 => (slices.in_window, token(slices)),
+        _ => {
+            let refill = size * slices.run();
+            (refill, refill * slices.in_window.saturating_sub(slices.lasts))
+        }
     }
 }
 
@@ -291,7 +292,7 @@ impl Pool {
         match terms.algorithm {
             Algorithm::FixedWindow => self.level = 0,
             Algorithm::SlidingWindow => {
-                self.sums.retain(|(slice, _)| slice + terms.run() > to);
+                self.sums.retain(|(slice, _)| slice + terms.slices.run() > to);
                 self.level = self.sums.iter().map(|(_, sum)| sum).sum();
             }
             Algorithm::TokenBucket => {
@@ -313,7 +314,7 @@ impl Pool {
             }
             Algorithm::SlidingWindow => {}
             Algorithm::TokenBucket => {
-                let unit = token(terms.slices.in_window);
+                let unit = token(terms.slices);
                 self.level = (self.level + more * unit).min(u64::from(terms.requests) * unit);
             }
         }
@@ -338,7 +339,7 @@ impl Pool {
 
     /// Counts so much in a slice of the run, at least.
     fn at_least(&mut self, terms: &Terms, slice: u64, sum: u64) {
-        if sum == 0 || slice > self.latest || slice + terms.run() <= self.latest {
+        if sum == 0 || slice > self.latest || slice + terms.slices.run() <= self.latest {
             return;
         }
         match self.sums.binary_search_by_key(&slice, |(slice, _)| *slice) {
@@ -363,8 +364,8 @@ impl Pool {
         let room = match terms.algorithm {
             Algorithm::FixedWindow | Algorithm::SlidingWindow => size.saturating_sub(self.level),
             Algorithm::TokenBucket => {
-                let (_, most) = bucket(size, terms.slices.in_window);
-                most.saturating_sub(self.level) / token(terms.slices.in_window)
+                let (_, most) = bucket(size, terms.slices);
+                most.saturating_sub(self.level) / token(terms.slices)
             }
         };
         u32::try_from(room).unwrap_or(u32::MAX)
@@ -375,12 +376,12 @@ impl Pool {
         let slices = match terms.algorithm {
             Algorithm::FixedWindow => 1,
             Algorithm::SlidingWindow => match self.sums.first() {
-                Some((oldest, _)) => oldest + terms.run() - self.latest,
+                Some((oldest, _)) => oldest + terms.slices.run() - self.latest,
                 None => 1,
             },
             Algorithm::TokenBucket => {
-                let unit = token(terms.slices.in_window);
-                let (refill, most) = bucket(size, terms.slices.in_window);
+                let unit = token(terms.slices);
+                let (refill, most) = bucket(size, terms.slices);
                 let missing = (self.level + unit).saturating_sub(most);
                 if refill == 0 { 1 } else { missing.div_ceil(refill).max(1) }
             }
@@ -406,7 +407,7 @@ pub struct Told {
 
 /// How much more who knows of so much gets: what is wanted, and of what a window has left a part that
 /// gets smaller as the room does, so that the last of it goes to whoever needs it. What is granted
-/// for a slice of a window is lost with the slice, so there it is what is wanted.
+/// for slices of a window and not spent in them is lost, so there it is what is wanted.
 fn chunk(terms: &Terms, room: u32, known: u32, envoys: u32, wish: &Wish) -> u32 {
     let wanted = wish.used.min(known).saturating_add(wish.want);
     if known >= wanted {
@@ -420,7 +421,7 @@ fn chunk(terms: &Terms, room: u32, known: u32, envoys: u32, wish: &Wish) -> u32 
 }
 
 fn paid_off(size: u64, terms: &Terms, slices: u64) -> u64 {
-    bucket(size, terms.slices.in_window).0.saturating_mul(slices)
+    bucket(size, terms.slices).0.saturating_mul(slices)
 }
 
 pub(super) fn nothing(granted: u32, again: u64) -> Grant {

@@ -105,10 +105,10 @@ impl Told {
                 sum += u128::from(*more);
                 // The shortest interval in which all of it may be spent lasts longer than so many
                 // slices, and a window no longer than `in_window` of them.
-                let between = u128::from((last - first).saturating_sub(1));
+                let between = u128::from((last - first).saturating_sub(terms.slices.lasts));
                 let most = match terms.algorithm {
                     Algorithm::FixedWindow if last > first => continue,
-                    Algorithm::SlidingWindow if last - first > terms.slices.in_window => continue,
+                    Algorithm::SlidingWindow if last - first >= terms.slices.run() => continue,
                     Algorithm::FixedWindow | Algorithm::SlidingWindow => u128::from(size) * window,
                     Algorithm::TokenBucket => u128::from(size) * (window + between),
                 };
@@ -221,7 +221,7 @@ proptest! {
                 prop_assert_eq!(one.level, one.sums.iter().map(|it| it.1).sum::<u64>());
             }
             Algorithm::TokenBucket => {
-                let least = latest * token(terms.slices.in_window);
+                let least = latest * token(terms.slices);
                 prop_assert!(one.level >= least.min(u64::from(terms.requests)));
             }
         }
@@ -261,26 +261,26 @@ fn it_is_told_when_there_may_be_more() {
     let take = |pool: &mut Pool, terms: &Terms, slice, want| {
         pool.ask(terms, half(terms.requests), 1, &wish(1, slice, 0, 0, want)).grant
     };
-    // 32 slices and one more until what was granted falls out.
+    // 32 slices and two more until what was granted falls out.
     let sliding = terms(Algorithm::SlidingWindow, 20, 60);
     let mut pool = Pool::new(100);
     assert_eq!(take(&mut pool, &sliding, 100, 4), Grant { granted: 4, left: 6, again: None });
-    assert_eq!(take(&mut pool, &sliding, 110, 9).again, Some(133));
-    assert_eq!(take(&mut pool, &sliding, 132, 1), nothing(0, 133));
-    assert_eq!(take(&mut pool, &sliding, 133, 9).granted, 4);
-    // A bucket of 10 less a refill: 9 whole tokens and most of another, then one every 3.2 slices.
+    assert_eq!(take(&mut pool, &sliding, 110, 9).again, Some(134));
+    assert_eq!(take(&mut pool, &sliding, 133, 1), nothing(0, 134));
+    assert_eq!(take(&mut pool, &sliding, 134, 9).granted, 4);
+    // A bucket of 10 less two refills: 9 whole tokens and a part of another, then one every 3.2 slices.
     let bucket = terms(Algorithm::TokenBucket, 20, 60);
     let mut pool = Pool::new(100);
-    assert_eq!(take(&mut pool, &bucket, 100, 10), Grant { granted: 9, left: 0, again: Some(101) });
-    assert_eq!(take(&mut pool, &bucket, 101, 1), Grant { granted: 1, left: 0, again: Some(105) });
-    assert_eq!(take(&mut pool, &bucket, 104, 1), nothing(0, 105));
-    assert_eq!(take(&mut pool, &bucket, 105, 1).granted, 1);
-    // Of one: a token in 33 slices.
+    assert_eq!(take(&mut pool, &bucket, 100, 10), Grant { granted: 9, left: 0, again: Some(102) });
+    assert_eq!(take(&mut pool, &bucket, 102, 1), Grant { granted: 1, left: 0, again: Some(106) });
+    assert_eq!(take(&mut pool, &bucket, 105, 1), nothing(0, 106));
+    assert_eq!(take(&mut pool, &bucket, 106, 1).granted, 1);
+    // Of one: a token in 34 slices.
     let one = terms(Algorithm::TokenBucket, 1, 60);
     let mut pool = Pool::new(100);
-    assert_eq!(take(&mut pool, &one, 100, 1), Grant { granted: 1, left: 0, again: Some(133) });
-    assert_eq!(take(&mut pool, &one, 132, 1), nothing(0, 133));
-    assert_eq!(take(&mut pool, &one, 133, 1).granted, 1);
+    assert_eq!(take(&mut pool, &one, 100, 1), Grant { granted: 1, left: 0, again: Some(134) });
+    assert_eq!(take(&mut pool, &one, 133, 1), nothing(0, 134));
+    assert_eq!(take(&mut pool, &one, 134, 1).granted, 1);
 }
 
 #[test]

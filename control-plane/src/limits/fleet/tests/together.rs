@@ -36,6 +36,8 @@ struct Envoy {
     slice: u64,
     granted: u32,
     used: u32,
+    /// What is left of the slice before.
+    carried: u32,
 }
 
 impl Envoy {
@@ -76,7 +78,13 @@ impl Control {
     fn grants(&mut self, terms: &Terms, now_ms: u64, envoy: &mut Envoy) -> bool {
         let slice = terms.slices.at(now_ms + envoy.ahead_ms - MAX_SKEW_MS);
         if envoy.slice != slice {
+            let carries = terms.slices.lasts > 1 && slice == envoy.slice + 1;
+            envoy.carried = if carries { envoy.granted - envoy.used } else { 0 };
             (envoy.slice, envoy.granted, envoy.used) = (slice, 0, 0);
+        }
+        if envoy.carried > 0 {
+            envoy.carried -= 1;
+            return true;
         }
         if envoy.used == envoy.granted && terms.out_of_step(slice, now_ms).is_none() {
             let learnt = self.members.learnt();
@@ -87,7 +95,7 @@ impl Control {
             let sizes =
                 Sizes { pool: pool_of(terms.requests), whole: certain.then_some(terms.requests) };
             let (used, granted) = (envoy.used, envoy.granted);
-            let wish = Wish { envoy: envoy.id, slice, epoch: 1, granted, used, want: 3 };
+            let wish = Wish { envoy: envoy.id, slice, epoch: 1, granted, used, want: 7 };
             let pool = self.pool.get_or_insert_with(|| Pool::new(slice));
             envoy.granted = pool.ask(terms, sizes, 3, &wish).grant.granted;
         }
@@ -117,6 +125,7 @@ proptest! {
         let mut envoys: Vec<_> = (1..).zip(&lives).map(|(id, (from, time, ahead_ms))| Envoy {
             id: EnvoyId(id), lives: *from..from + time, ahead_ms: *ahead_ms, number: 0, holds: 0,
             until_ms: 0, held: Vec::new(), spent: Vec::new(), slice: 0, granted: 0, used: 0,
+            carried: 0,
         }).collect();
         let (mut spent, mut pressed) = (Vec::new(), 0);
         for tick in 0..TICKS {
