@@ -16,6 +16,7 @@
 mod changes;
 mod deployment;
 mod events;
+mod json;
 pub mod leases;
 mod record;
 mod usage;
@@ -24,6 +25,7 @@ mod verify;
 pub use changes::{Change, ChangeKind, ChangesAnswer, ChangesQuery, Position};
 pub use deployment::Deployment;
 pub use events::{Event, EventAck, EventBatch, EventKind};
+pub use json::{FromJson, ToJson};
 pub use record::{
     Algorithm, KeyEnvironment, KeyLimit, KeyRecord, OnOutage, Reach, Scope, UnknownName,
 };

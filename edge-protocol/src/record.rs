@@ -35,6 +35,7 @@ pub enum Scope {
 
 impl Scope {
     /// The name as it is configured, stored and sent to the upstream.
+    #[inline]
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,6 +46,7 @@ impl Scope {
     }
 
     /// Whether a key of this scope may do what needs `needed`.
+    #[inline]
     #[must_use]
     pub fn includes(self, needed: Self) -> bool {
         self >= needed

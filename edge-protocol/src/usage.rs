@@ -105,6 +105,8 @@ names! {
 
 impl UsageMethod {
     /// The method of this name, as it stands in a request. Methods are case-sensitive.
+    // Asked for each request, so it is not compiled for size with this crate.
+    #[inline]
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
         match name {

@@ -22,6 +22,7 @@ impl std::fmt::Debug for VerifyRequest {
 
 /// What the control plane knows of the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Flat")]
 pub struct VerifyAnswer {
     /// Where the change feed stood *before* the key was looked up: a change after this position
     /// may not be in the answer.
@@ -32,7 +33,7 @@ pub struct VerifyAnswer {
 }
 
 /// The word on a key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Verdict {
     /// The key exists and its secret is right. It may still be revoked or expired: the record
@@ -43,4 +44,34 @@ pub enum Verdict {
     },
     /// No such key, or a wrong secret, or a test key where these are switched off.
     Unknown,
+}
+
+/// A [`VerifyAnswer`] as it is read: without serde's `flatten`, which would keep all of an answer
+/// in a tree of its own before it knows what it is.
+#[derive(Deserialize)]
+struct Flat {
+    as_of: Position,
+    verdict: Word,
+    #[serde(default)]
+    record: Option<KeyRecord>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Word {
+    Known,
+    Unknown,
+}
+
+impl TryFrom<Flat> for VerifyAnswer {
+    type Error = &'static str;
+
+    fn try_from(Flat { as_of, verdict, record }: Flat) -> Result<Self, Self::Error> {
+        let verdict = match (verdict, record) {
+            (Word::Known, Some(record)) => Verdict::Known { record },
+            (Word::Known, None) => return Err("missing field `record`"),
+            (Word::Unknown, _) => Verdict::Unknown,
+        };
+        Ok(Self { as_of, verdict })
+    }
 }

@@ -1,8 +1,8 @@
 //! What the gate wants asked of the control plane, and what it gets back.
 
 use edge_protocol::{
-    CHANGES_PATH, ChangesQuery, EVENTS_PATH, EventBatch, LEASES_PATH, VERIFY_PATH, VerifyRequest,
-    leases::LeaseCall,
+    CHANGES_PATH, ChangesQuery, EVENTS_PATH, EventBatch, FromJson, LEASES_PATH, ToJson,
+    VERIFY_PATH, VerifyRequest, leases::LeaseCall,
 };
 
 use crate::fleet::LeaseCallId;
@@ -56,11 +56,11 @@ impl Answer<'_> {
     pub const NONE: Self = Self { status: 0, stamped: false, body: &[] };
 
     /// The body, when this is a good answer of the control plane.
-    pub(crate) fn ok<T: serde::de::DeserializeOwned>(&self) -> Option<T> {
+    pub(crate) fn ok<T: FromJson>(&self) -> Option<T> {
         if self.status != 200 || !self.stamped {
             return None;
         }
-        serde_json::from_slice(self.body).ok()
+        T::from_json(self.body)
     }
 }
 
@@ -76,7 +76,7 @@ impl Message {
             call: Call::Verify(flight),
             method: "POST",
             path: VERIFY_PATH.to_owned(),
-            body: serde_json::to_vec(&request).unwrap_or_default(),
+            body: request.to_json(),
             timeout_ms,
             on_behalf_of,
         }
@@ -106,7 +106,7 @@ impl Message {
             call: Call::Leases(id),
             method: "POST",
             path: LEASES_PATH.to_owned(),
-            body: serde_json::to_vec(call).unwrap_or_default(),
+            body: call.to_json(),
             timeout_ms,
             on_behalf_of: None,
         }
@@ -117,7 +117,7 @@ impl Message {
             call: Call::Events,
             method: "POST",
             path: EVENTS_PATH.to_owned(),
-            body: serde_json::to_vec(batch).unwrap_or_default(),
+            body: batch.to_json(),
             timeout_ms,
             on_behalf_of: None,
         }

@@ -1,15 +1,15 @@
 //! The configuration as the gate uses it: every value in its range, every name resolved.
 
 use edge_protocol::{Algorithm, Deployment, OnOutage, Reach, Scope};
+use filter_config::{
+    BacklogFull, ClientAddressFrom, ConfigFault, Document, IetfDraft, KeyPolicy, Limit, Per,
+    SuccessEvents,
+};
 use key_policy::{Policy, Prefix};
 
-use super::document::{
-    BacklogFull, ClientAddressFrom, Document, IetfDraft, Limit, Per, SuccessEvents,
-};
-use super::fault::ConfigFault;
 use crate::layer::{Layer, LayerSet};
 
-pub use super::document::{BacklogFull as OnBacklogFull, SuccessEvents as SuccessAudit};
+pub use filter_config::{BacklogFull as OnBacklogFull, SuccessEvents as SuccessAudit};
 
 /// The longest window of a limit: 31 days, in seconds.
 pub(crate) const MAX_WINDOW_SECONDS: u32 = 31 * 86_400;
@@ -131,16 +131,7 @@ impl Config {
     /// # Errors
     /// The first field that is wrong, and what was expected of it.
     pub fn parse(json: &[u8]) -> Result<Self, ConfigFault> {
-        if json.iter().all(u8::is_ascii_whitespace) {
-            return Err(ConfigFault::new(".", "it is empty; the least is {\"version\": 1}"));
-        }
-        let mut reader = serde_json::Deserializer::from_slice(json);
-        let document: Document = serde_path_to_error::deserialize(&mut reader).map_err(|e| {
-            let field = e.path().to_string();
-            ConfigFault::new(field, e.into_inner().to_string())
-        })?;
-        reader.end().map_err(|e| ConfigFault::new(".", e.to_string()))?;
-        Self::check(document)
+        Self::check(Document::read(json)?)
     }
 
     fn check(document: Document) -> Result<Self, ConfigFault> {
@@ -360,7 +351,7 @@ fn limits(limits: Vec<Limit>) -> Result<Vec<LimitRule>, ConfigFault> {
     Ok(rules)
 }
 
-fn policy(policy: &super::document::KeyPolicy) -> Result<Policy, ConfigFault> {
+fn policy(policy: &KeyPolicy) -> Result<Policy, ConfigFault> {
     let prefix: Prefix = policy.prefix.parse().map_err(|_| {
         let problem = "expected 1 to 16 lower-case letters and digits, a letter first";
         ConfigFault::new("policy.prefix", problem)

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::wasm::Toolchain;
 use crate::{cache, install, process, progress, workspace};
 
-const PURE: [&str; 3] = ["key-policy", "edge-protocol", "gate"];
+const PURE: [&str; 4] = ["key-policy", "edge-protocol", "filter-config", "gate"];
 
 pub(super) fn run() -> Result<()> {
     install::program("node", "nodejs")?;

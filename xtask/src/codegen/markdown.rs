@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
 const HEAD: &str = "\
-<!-- Made by `cargo xtask codegen` from gate/src/config. Change it there. -->
+<!-- Made by `cargo xtask codegen` from filter-config/src/document.rs. Change it there. -->
 
 # The filter's configuration
 

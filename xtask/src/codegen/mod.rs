@@ -48,7 +48,7 @@ pub fn run(check: bool) -> Result<()> {
 }
 
 fn generated() -> Result<Vec<Generated>> {
-    let schema = schema::published(gate::config::schema());
+    let schema = schema::published(filter_config::schema());
     let description = api::description()?;
     let root = workspace::root();
     Ok(vec![

@@ -9,8 +9,16 @@ use anyhow::{Context, Result};
 use crate::workspace;
 
 /// The crates, by their folders.
-const CRATES: [&str; 7] =
-    ["key-policy", "edge-protocol", "gate", "filter", "control-plane", "tests", "xtask"];
+const CRATES: [&str; 8] = [
+    "key-policy",
+    "edge-protocol",
+    "filter-config",
+    "gate",
+    "filter",
+    "control-plane",
+    "tests",
+    "xtask",
+];
 
 /// The functions of the project, with the file that each is in.
 pub(crate) struct Sources(BTreeMap<String, String>);

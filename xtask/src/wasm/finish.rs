@@ -5,8 +5,12 @@
 //! exported as `keygate_*`; here the SDK's go, ours take their names, and what nothing reaches
 //! any more is dropped.
 
+use std::collections::HashSet;
+
 use anyhow::{Context, Result, bail};
-use walrus::{Module, ModuleConfig};
+use walrus::{ElementItems, FunctionBuilder, Module, ModuleConfig};
+
+use super::names;
 
 /// Exports of the compiler's and the SDK's that stay.
 const KEPT: [&str; 2] = ["memory", "proxy_abi_version_0_2_1"];
@@ -39,9 +43,11 @@ pub fn finish(compiled: &[u8]) -> Result<Vec<u8>> {
         .parse(compiled)
         .context("the compiler's output is no WebAssembly module")?;
     rename_exports(&mut module);
+    forget_contexts(&mut module);
     walrus::passes::gc::run(&mut module);
     check_exports(&module)?;
     check_imports(&module)?;
+    names::shorten(&mut module);
     Ok(module.emit_wasm())
 }
 
@@ -65,6 +71,28 @@ fn final_name(name: &str) -> Option<String> {
     match name.strip_prefix("keygate_")? {
         "malloc" => Some("malloc".to_owned()),
         callback => callback.starts_with("on_").then(|| format!("proxy_{callback}")),
+    }
+}
+
+/// The SDK's dispatcher has a context that does nothing, and the unfinished module one that refuses.
+/// Their methods stand in the table of functions, so they would count as reached, with all that they
+/// call; but whoever could call them went with the SDK's exports. A trap takes their places.
+fn forget_contexts(module: &mut Module) {
+    let of_contexts: HashSet<_> = module
+        .funcs
+        .iter()
+        .filter(|function| function.name.as_deref().is_some_and(names::is_of_a_context))
+        .map(walrus::Function::id)
+        .collect();
+    let mut trap = FunctionBuilder::new(&mut module.types, &[], &[]);
+    trap.name("keygate_no_context".to_owned()).func_body().unreachable();
+    let trap = trap.finish(Vec::new(), &mut module.funcs);
+    for element in module.elements.iter_mut() {
+        if let ElementItems::Functions(functions) = &mut element.items {
+            for function in functions.iter_mut().filter(|function| of_contexts.contains(function)) {
+                *function = trap;
+            }
+        }
     }
 }
 
@@ -114,6 +142,10 @@ mod tests {
                 (func (export "proxy_abi_version_0_2_1"))
                 (func $allocate (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 0)
                 (func (export "malloc") (param i32) (result i32) i32.const 0)
+                (table 2 funcref)
+                (elem (i32.const 0) func $_ZN10proxy_wasm6traits7Context7on_done17h0123456789abcdefE $tick)
+                (func $_ZN10proxy_wasm6traits7Context7on_done17h0123456789abcdefE
+                    (drop (call $sdk_only (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))))
                 (func (export "_initialize"))
                 (func (export "proxy_on_log") (param i32)
                     (drop (call $sdk_only (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))))

@@ -1,12 +1,13 @@
 //! `cargo xtask wasm`: the filter as the module that Envoy loads.
 
 mod finish;
+mod names;
 mod toolchain;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 pub use finish::finish;
 pub use toolchain::{TARGET, Toolchain};
@@ -15,6 +16,10 @@ use crate::{cache, process, progress, workspace};
 
 /// The profile of the workspace's manifest that is made for the filter.
 const PROFILE: &str = "wasm";
+
+/// The most bytes that a module may have: a service mesh sends it to every proxy, and each compiles
+/// all of it before it serves.
+pub const MAX_BYTES: usize = 400_000;
 
 /// Which filter to build.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,13 +74,14 @@ pub fn build(variant: Variant) -> Result<PathBuf> {
     let bytes =
         fs::read(&compiled).with_context(|| format!("cannot read {}", compiled.display()))?;
     let finished = finish(&bytes)?;
+    check_size(finished.len())?;
     let path = path(variant)?;
     write_if_new(&path, &finished)?;
     progress::note(&format!(
-        "{} ({} KiB, {} KiB as compiled)",
+        "{} ({} bytes of {MAX_BYTES}; {} as compiled)",
         path.display(),
-        finished.len().div_ceil(1024),
-        bytes.len().div_ceil(1024)
+        finished.len(),
+        bytes.len()
     ));
     Ok(path)
 }
@@ -93,6 +99,17 @@ pub(crate) fn build_noop() -> Result<PathBuf> {
     Ok(toolchain.target_dir()?.join(TARGET).join(PROFILE).join("examples/noop_filter.wasm"))
 }
 
+fn check_size(bytes: usize) -> Result<()> {
+    ensure!(
+        bytes <= MAX_BYTES,
+        "the finished filter has {bytes} bytes, {} more than it may (MAX_BYTES in {}); \
+         `twiggy top` tells which functions they are in",
+        bytes.saturating_sub(MAX_BYTES),
+        file!()
+    );
+    Ok(())
+}
+
 /// A running Envoy may have the file open: never half a file, and no new one without need.
 fn write_if_new(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
@@ -101,4 +118,16 @@ fn write_if_new(path: &Path, bytes: &[u8]) -> Result<()> {
     let part = path.with_extension(format!("part-{}", std::process::id()));
     fs::write(&part, bytes).with_context(|| format!("cannot write {}", part.display()))?;
     fs::rename(&part, path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_BYTES, check_size};
+
+    #[test]
+    fn a_module_that_is_too_large_is_not_made() {
+        assert!(check_size(MAX_BYTES).is_ok());
+        let error = check_size(MAX_BYTES + 1).unwrap_err().to_string();
+        assert!(error.contains("400001 bytes, 1 more than it may"), "{error}");
+    }
 }

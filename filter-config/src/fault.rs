@@ -10,7 +10,9 @@ pub struct ConfigFault {
 }
 
 impl ConfigFault {
-    pub(super) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+    /// A fault of this field.
+    #[must_use]
+    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { field: field.into(), problem: problem.into() }
     }
 
@@ -18,6 +20,12 @@ impl ConfigFault {
     #[must_use]
     pub fn field(&self) -> &str {
         &self.field
+    }
+
+    /// What was expected of it.
+    #[must_use]
+    pub fn problem(&self) -> &str {
+        &self.problem
     }
 }
 
