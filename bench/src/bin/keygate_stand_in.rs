@@ -1,5 +1,7 @@
 //! `keygate-stand-in`: servers that the benchmarks need in the place of real ones.
 
+#![expect(clippy::disallowed_methods, reason = "a server of the benchmarks lives until it is killed")]
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::process::ExitCode;

@@ -1,5 +1,7 @@
 //! A connection of either protocol.
 
+#![expect(clippy::disallowed_methods, reason = "a connection lives as long as its slots")]
+
 use anyhow::{Context, Result};
 use http::header::{HOST, HeaderName, HeaderValue};
 use http::{Method, Request, Uri};

@@ -167,11 +167,11 @@ impl Pair {
     fn load(&self, gateway: &Running, load: Load, programs: &Programs) -> Result<f64> {
         let before = gateway.time()?;
         let sent = load.send(programs, gateway.address, &self.request, &self.keys)?;
-        let spent = gateway.time()?.saturating_sub(before);
+        let took = gateway.time()?.saturating_sub(before);
         let fine = sent.statuses.keys().all(|status| *status == 200);
         ensure!(fine, "not all answers were 200: {:?}", sent.statuses);
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
-        Ok(spent.as_secs_f64() * 1e6 / sent.answers as f64)
+        Ok(took.as_secs_f64() * 1e6 / sent.answers as f64)
     }
 }
 

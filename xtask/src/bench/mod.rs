@@ -45,7 +45,7 @@ pub(crate) struct Bench {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// The filter beside Envoy's own, beside ext_authz and beside no filter at all
+    /// The filter beside Envoy's own, beside `ext_authz` and beside no filter at all
     Filters(Filters),
     /// How the cost grows with keys, rules, headers and workers
     Growth(Common),

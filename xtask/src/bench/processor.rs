@@ -28,7 +28,9 @@ pub(super) fn move_to(process: u32, cores: &[usize]) -> Result<()> {
 
 fn set(thread: Option<Pid>, cores: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
-    cores.iter().for_each(|core| set.set(*core));
+    for core in cores {
+        set.set(*core);
+    }
     sched_setaffinity(thread, &set)
         .with_context(|| format!("cannot run on {cores:?}: the benchmark takes two cores"))
 }

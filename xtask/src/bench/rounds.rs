@@ -55,11 +55,11 @@ fn cost(ground: &Ground, scenario: Scenario, protocol: Protocol, seconds: f64) -
     let gateway = ground.gateway(scenario.gateway)?;
     let before = gateway.time()?;
     let sent = ground.send(scenario, Load::full(protocol, seconds))?;
-    let spent = gateway.time()?.saturating_sub(before);
+    let took = gateway.time()?.saturating_sub(before);
     sent.check(scenario)?;
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
     let answers = sent.answers as f64;
-    Ok(Cost { microseconds: spent.as_secs_f64() * 1e6 / answers, rate: answers / sent.seconds })
+    Ok(Cost { microseconds: took.as_secs_f64() * 1e6 / answers, rate: answers / sent.seconds })
 }
 
 /// At half of what Keygate can do, and all at the same rate; what can do less than that, at half of

@@ -73,13 +73,11 @@ fn token(slices: Slices) -> u64 {
 
 /// What a bucket gets back in a slice, and holds.
 fn bucket(size: u64, slices: Slices) -> (u64, u64) {
-    match size {
-        1 => (slices.in_window, token(slices)),
-        _ => {
-            let refill = size * slices.run();
-            (refill, refill * slices.in_window.saturating_sub(slices.lasts))
-        }
+    if size == 1 {
+        return (slices.in_window, token(slices));
     }
+    let refill = size * slices.run();
+    (refill, refill * slices.in_window.saturating_sub(slices.lasts))
 }
 
 /// How much the pool may grant.
