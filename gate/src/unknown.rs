@@ -48,9 +48,10 @@ impl UnknownKeys {
             self.ring.push((hash, until));
         }
         let ring = &self.ring;
-        self.index.insert_unique(hash.bucket(), index, |&i| {
-            usize::try_from(i).ok().and_then(|i| ring.get(i)).map_or(0, |e| e.0.bucket())
-        });
+        // Dynamic for the same reason as in the cache of known keys.
+        let by_bucket: &dyn Fn(&u32) -> u64 =
+            &|&i| usize::try_from(i).ok().and_then(|i| ring.get(i)).map_or(0, |e| e.0.bucket());
+        self.index.insert_unique(hash.bucket(), index, by_bucket);
     }
 
     pub(crate) fn clear(&mut self) {

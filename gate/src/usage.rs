@@ -3,6 +3,8 @@
 use edge_protocol::{UsageCount, UsageMethod, UsageOutcome};
 use hashbrown::HashTable;
 use key_policy::KeyId;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use crate::Now;
 
@@ -17,18 +19,25 @@ const GATHER_MS: u64 = 1_000;
 const MINUTE_MS: u64 = 60_000;
 
 /// What requests are counted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Kind {
-    key_id: KeyId,
     /// In minutes since the Unix epoch.
     minute: u32,
+    key_id: KeyId,
     method: UsageMethod,
     outcome: UsageOutcome,
 }
 
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Row {
     kind: Kind,
     count: u32,
+}
+
+impl Row {
+    fn hash(&self) -> u64 {
+        self.kind.hash()
+    }
 }
 
 impl Kind {
@@ -81,10 +90,10 @@ impl Usage {
         if self.rows.is_empty() {
             // Once and for all: the first use of a key follows an answer about it, and what
             // follows that allocates nothing.
-            self.rows.reserve(MAX_ROWS, |row| row.kind.hash());
+            self.rows.reserve(MAX_ROWS, Row::hash);
             self.since_ms = now.unix_ms();
         }
-        self.rows.insert_unique(kind.hash(), Row { kind, count: 1 }, |row| row.kind.hash());
+        self.rows.insert_unique(kind.hash(), Row { kind, count: 1 }, Row::hash);
         true
     }
 
@@ -99,14 +108,14 @@ impl Usage {
 
     /// Takes out what goes in the next batch, oldest first.
     pub(crate) fn take_batch(&mut self) -> Vec<UsageCount> {
-        let mut rows: Vec<Row> = self.rows.drain().collect();
-        rows.sort_unstable_by_key(|row| row.kind.minute);
-        let rest = rows.split_off(rows.len().min(BATCH));
+        let mut rows: BinaryHeap<_> = self.rows.drain().map(Reverse).collect();
+        let batch = std::iter::from_fn(|| rows.pop()).take(BATCH);
+        let batch = batch.map(|Reverse(row)| UsageCount::from(row)).collect();
         // The table is empty now, so these leave no gaps that it would have to grow for.
-        for row in rest {
-            self.rows.insert_unique(row.kind.hash(), row, |row| row.kind.hash());
+        for Reverse(row) in rows {
+            self.rows.insert_unique(row.hash(), row, Row::hash);
         }
-        rows.into_iter().map(UsageCount::from).collect()
+        batch
     }
 
     /// Uses that were taken out are lost.
