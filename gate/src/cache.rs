@@ -220,9 +220,9 @@ impl KeyCache {
     /// Makes an entry findable.
     fn enter(&mut self, index: u32) {
         let entries = &self.entries;
-        let (by_bucket, by_id) = (|&i: &u32| bucket_at(entries, i), |&i: &u32| id_at(entries, i));
         // Dynamic, so that all tables of the gate's caches grow by the same code.
-        let (by_bucket, by_id): (&dyn Fn(&u32) -> u64, &dyn Fn(&u32) -> u64) = (&by_bucket, &by_id);
+        let by_bucket: &dyn Fn(&u32) -> u64 = &|&i| bucket_at(entries, i);
+        let by_id: &dyn Fn(&u32) -> u64 = &|&i| id_at(entries, i);
         self.index.insert_unique(by_bucket(&index), index, by_bucket);
         self.by_id.insert_unique(by_id(&index), index, by_id);
     }

@@ -72,7 +72,7 @@ impl Usage {
         now: Now,
     ) -> bool {
         let minute = u32::try_from(now.unix_ms() / MINUTE_MS).unwrap_or(u32::MAX);
-        let kind = Kind { key_id, minute, method, outcome };
+        let kind = Kind { minute, key_id, method, outcome };
         let counted = match self.rows.find_mut(kind.hash(), |row| row.kind == kind) {
             Some(row) => row.count.checked_add(1).map(|more| row.count = more).is_some(),
             None => self.add(kind, now),

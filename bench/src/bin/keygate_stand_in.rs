@@ -1,6 +1,9 @@
 //! `keygate-stand-in`: servers that the benchmarks need in the place of real ones.
 
-#![expect(clippy::disallowed_methods, reason = "a server of the benchmarks lives until it is killed")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a server of the benchmarks lives until it is killed"
+)]
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -36,9 +39,9 @@ struct Arguments {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Part {
-    /// What ext_authz asks: it allows everything
+    /// What `ext_authz` asks: it allows everything
     Allow,
-    /// What ext_authz asks: it asks the control plane about each key
+    /// What `ext_authz` asks: it asks the control plane about each key
     Verify {
         /// The control plane's edge listener
         edge: SocketAddr,
@@ -68,7 +71,7 @@ fn run(arguments: &Arguments) -> Result<()> {
 async fn serve(arguments: &Arguments) -> Result<()> {
     let server = Arc::new(match &arguments.part {
         Part::Allow => Server::Allow,
-        Part::Verify { edge, token } => Server::Verify(Edge::new(*edge, token)),
+        Part::Verify { edge, token } => Server::Verify(Box::new(Edge::new(*edge, token))),
         Part::KnowAll => Server::KnowAll,
     });
     let listener = TcpListener::bind(arguments.listen).await.context("cannot listen")?;
@@ -87,7 +90,7 @@ async fn serve(arguments: &Arguments) -> Result<()> {
 
 enum Server {
     Allow,
-    Verify(Edge),
+    Verify(Box<Edge>),
     KnowAll,
 }
 

@@ -22,8 +22,8 @@ fn written(input: &mut Unstructured<'_>) -> Result<()> {
     for (name, value) in &list {
         writer.add(name, value);
     }
-    let list = writer.list();
-    let bytes = list.as_slice();
+    let written = writer.list();
+    let bytes = written.as_slice();
     let expected = list.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
     assert!(pairs(bytes).eq(expected.clone()), "read as it was written");
     // A list that is cut off is the beginning of the whole one.
