@@ -106,7 +106,8 @@ pub enum ClientAddressFrom {
     #[default]
     Connection,
     /// From this request header, which Envoy must set itself and overwrite whatever a client
-    /// sends in it.
+    /// sends in it: with a `header_mutation` filter before this one. (An early header mutation of the
+    /// connection manager runs before `X-Forwarded-For` is looked at.)
     Header(String),
 }
 

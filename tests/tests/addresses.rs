@@ -1,8 +1,10 @@
 //! Whose address counts: the trusted one, in every spelling, in both ways of telling it.
 
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tests::http::Request;
 use tests::{Gate, GateBuilder, fresh_address, unknown_key};
+use xtask::edge_config::EdgeConfig;
 
 const DAY: u32 = 86_400;
 
@@ -153,19 +155,42 @@ fn failed_attempts_count_per_ipv6_64(gate: &Gate) {
     guess("203.0.113.201").assert_problem(403, "invalid_api_key");
 }
 
-/// Both ways in which the gate learns an address: from Envoy's own word, or from a header that
-/// Envoy sets, as in the ready configuration.
+/// Both ways in which the gate learns an address: from Envoy's own word, as in the ready
+/// configuration, or from a header that Envoy sets.
 fn both_modes() -> [Value; 2] {
     [json!({"header": "x-keygate-client-address"}), json!("connection")]
 }
 
 fn gate(mode: &Value, window_seconds: u32) -> GateBuilder {
-    Gate::builder().config(json!({
+    let gate = Gate::builder().config(json!({
         "client_address": mode,
         "failed_attempts": {"requests": 5, "window_seconds": window_seconds},
         "limits": [{"name": "limited", "per": "address", "path_prefix": "/limited",
                     "requests": 10, "window_seconds": window_seconds}],
-    }))
+    }));
+    match mode["header"].as_str() {
+        Some(header) => gate.edit_envoy(sets_header(header.to_owned())),
+        None => gate,
+    }
+}
+
+/// Has Envoy tell the client's address in a header, in the place of whatever a client sent.
+fn sets_header(name: String) -> impl Fn(&mut EdgeConfig) -> Result<()> + Send + Sync + 'static {
+    move |config| {
+        let mutation = json!({
+            "name": "client_address",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+                "mutations": {"request_mutations": [{"append": {
+                    "header": {"key": name, "value": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},
+                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                }}]},
+            },
+        });
+        let filters = config.connection_manager_mut()?["http_filters"].as_array_mut();
+        filters.context("no filters")?.insert(0, mutation);
+        Ok(())
+    }
 }
 
 /// The address that the audit log has for a request.
