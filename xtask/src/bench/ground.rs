@@ -24,6 +24,9 @@ use crate::stack::{
 };
 use crate::{progress, wait};
 
+/// How many keys are tried that nobody has given out.
+const UNKNOWN_KEYS: usize = 16;
+
 /// The programs of the benchmark.
 #[derive(Clone, Debug)]
 pub(super) struct Programs {
@@ -136,7 +139,8 @@ impl Ground {
         write_keys(Traffic::Keys, &self.keys)?;
         write_keys(Traffic::Without, &[])?;
         write_keys(Traffic::Malformed, &mistyped)?;
-        write_keys(Traffic::Unknown, &new_keys(self.keys.len())?)?;
+        // Few: the filter asks about each once a minute, and no address may ask about many at a time.
+        write_keys(Traffic::Unknown, &new_keys(UNKNOWN_KEYS)?)?;
         write_keys(Traffic::OverLimit, std::slice::from_ref(first))?;
         for traffic in Traffic::ALL {
             let path = if traffic == Traffic::OverLimit { NARROW_PATH } else { "/" };
