@@ -23,6 +23,9 @@ const STEPS: usize = 8;
 const MARGIN_MS: u64 = 2 * MAX_SKEW_MS;
 /// Within so long after a silence all Envoys hear of its end, in milliseconds.
 const RETURN_MS: u64 = 2 * EVERY_MS;
+/// So much earlier than for this Envoy a silence may have begun for another, in milliseconds: two answers
+/// that it did not get, and what clocks may differ.
+const EARLIER_MS: u64 = 2 * EVERY_MS + MARGIN_MS;
 
 /// What may be let through without asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,13 +140,16 @@ impl Standing {
     fn share_while_lent(&self, begins_ms: u64, reach_ms: u64) -> Share {
         let parts = self.parts_since(begins_ms);
         let Silence { from_ms, until_ms, envoys } = self.silence;
-        // In a silence shorter than that, nothing was divided.
-        let divided = envoys > 0 && until_ms.saturating_sub(from_ms) > reach_ms;
-        if !divided || begins_ms < from_ms {
+        let since_ms = from_ms.saturating_sub(EARLIER_MS);
+        // In a silence shorter than that, nobody divided.
+        let divided = envoys > 0 && until_ms.saturating_sub(since_ms) > reach_ms;
+        if !divided || begins_ms < since_ms {
             return Share::Parts(parts);
         }
         let divides_until = until_ms.saturating_add(MARGIN_MS);
-        if begins_ms < divides_until {
+        // Where only others may have divided, this Envoy keeps to its parts.
+        let alike = until_ms.saturating_sub(from_ms) > reach_ms && begins_ms >= from_ms;
+        if alike && begins_ms < divides_until {
             Share::Divided(envoys)
         } else if begins_ms < divides_until.saturating_add(RETURN_MS + reach_ms) {
             // Others may be dividing still, or what was divided counts still.
@@ -184,7 +190,8 @@ impl Standing {
         }
         let now_ms = now.unix_ms();
         if !self.is_lent(now) {
-            if self.envoys > 0 {
+            // Where the clock was set back to before the loan, there was no silence.
+            if self.envoys > 0 && self.valid_until_ms <= now_ms {
                 let (from_ms, until_ms) = (self.valid_until_ms, now_ms);
                 self.silence = Silence { from_ms, until_ms, envoys: self.envoys };
             }
@@ -311,6 +318,33 @@ mod tests {
         assert_eq!(share(&standing, SLIDING, 626), Share::Parts(0), "lent anew, for later");
         keep_telling(&mut standing, 691, ALL_SHARES / 4, 4);
         assert_eq!(share(&standing, SLIDING, 691), Share::Parts(ALL_SHARES / 4));
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn who_heard_longer_than_others_does_not_ask_where_they_may_have_divided() {
+        let ten = Quota { seconds: 10, ..SLIDING };
+        let mut standing = Standing::default();
+        tell(&mut standing, 530, ALL_SHARES / 4, 4);
+        keep_telling(&mut standing, 610, ALL_SHARES / 4, 4);
+        // Silent from 615, for less than what slides; another may have been from 611 on.
+        tell(&mut standing, 624, ALL_SHARES / 4, 4);
+        assert_eq!(share(&standing, ten, 625), Share::PartsAlone(0));
+        keep_telling(&mut standing, 655, ALL_SHARES / 4, 4);
+        assert_eq!(share(&standing, ten, 655), Share::Parts(ALL_SHARES / 4));
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn a_clock_that_is_set_back_does_not_end_what_a_silence_began() {
+        let mut standing = Standing::default();
+        tell(&mut standing, 530, ALL_SHARES / 4, 4);
+        keep_telling(&mut standing, 610, ALL_SHARES / 4, 4);
+        tell(&mut standing, 730, ALL_SHARES / 4, 4);
+        assert_eq!(share(&standing, MINUTE, 731), Share::Divided(4));
+        let now = Now::from_unix_ms(732_000);
+        let number = standing.announce(now).number;
+        let told = Told { number, parts: ALL_SHARES / 4, envoys: 4, valid_ms: 5_000 };
+        assert!(standing.adopt(&told, Now::from_unix_ms(731_500)));
+        assert_eq!(share(&standing, MINUTE, 733), Share::Divided(4));
     }
 
     #[wasm_bindgen_test(unsupported = test)]
