@@ -161,7 +161,7 @@ impl Counters {
         let spent = self.swap::<Lease, _>(slots, place, now, |bucket| {
             let (mut lease, slice) = Lease::at(bucket, place.tag, slices, now, epoch);
             let target = Target { place, slices, slice, epoch: lease.epoch };
-            if spends && lease.unspent() > 0 {
+            if spends && lease.spendable(slices, now) > 0 {
                 lease.spend();
                 bucket.set(lease);
                 return ControlFlow::Continue(Spent::One(lease, target));

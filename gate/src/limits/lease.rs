@@ -47,7 +47,8 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// How a lease stands in the slice of `now`, and that slice: a later one if another worker is
-    /// there already. One that is new, or was forgotten, gets `epoch`.
+    /// there already, or was before the clock went back a little. One that is new, or was forgotten, gets
+    /// `epoch`.
     pub(super) fn at(
         bucket: &Bucket<Self>,
         tag: Tag,
@@ -96,6 +97,16 @@ impl Lease {
     /// What is granted and not spent.
     pub(crate) fn unspent(&self) -> u32 {
         self.carried.saturating_add(self.unspent_of_slice())
+    }
+
+    /// What of that can be spent at a time: nothing that slides before its slice has begun.
+    pub(super) fn spendable(&self, slices: Slices, now: Now) -> u32 {
+        let ahead = self.slice.wrapping_sub(last_bits(slices.at(now.unix_ms())));
+        match ahead {
+            1 if slices.lasts > 1 => self.carried,
+            2.. if slices.lasts > 1 => 0,
+            _ => self.unspent(),
+        }
     }
 
     /// What of that was granted in this slice.

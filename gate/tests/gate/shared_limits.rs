@@ -115,6 +115,18 @@ fn an_answer_that_comes_in_the_next_slice_is_not_lost() {
     assert_eq!((0..9).filter(|_| passes_at_once(&mut world)).count(), 7);
 }
 
+#[wasm_bindgen_test(unsupported = test)]
+fn what_is_granted_of_what_slides_is_not_spent_before_its_slice_when_the_clock_goes_back() {
+    let mut world = settled(100, ALL_SHARES / 2, 2, r#","algorithm":"sliding_window""#);
+    world.control_plane.chunk = 8;
+    assert_eq!(send(&mut world, 26).2, 0, "its 25, and one of 8");
+    let back = world.now_ms % SLICE_MS + 1;
+    world.now_ms -= back;
+    assert!(!passes_at_once(&mut world));
+    world.now_ms += back;
+    assert!(passes_at_once(&mut world));
+}
+
 fn passes_at_once(world: &mut World) -> bool {
     matches!(world.send(&Ask::default()).1, Decision::Pass(_))
 }
