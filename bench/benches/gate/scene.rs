@@ -6,8 +6,8 @@ use edge_protocol::{
     VerifyAnswer,
 };
 use gate::{
-    Answer, Call, ClientAddress, Config, Credential, Decision, Gate, Message, Now, Request, Seeds,
-    StreamId,
+    Answer, Call, ClientAddress, Config, Credential, Decision, Gate, Message, Now, Recollection,
+    Request, Seeds, StreamId,
 };
 use key_policy::{Environment, Policy};
 use serde::Serialize;
@@ -19,7 +19,8 @@ const NOW_MS: u64 = 1_790_000_070_000;
 
 pub(crate) struct Scene {
     pub(crate) gate: Gate,
-    pub(crate) slots: Shelf,
+    /// Recollected, as the filter recollects them.
+    pub(crate) slots: Recollection<Shelf>,
     pub(crate) now: Now,
     /// What this Envoy holds of the shares of limits.
     pub(crate) parts: u32,
@@ -85,7 +86,7 @@ impl Scene {
         let seeds = Seeds { cache: [1; 16], shared: [2; 16], source: [3; 16] };
         let mut scene = Self {
             gate: Gate::new(config, seeds),
-            slots: Shelf::default(),
+            slots: Recollection::new(Shelf::default()),
             now: Now::from_unix_ms(NOW_MS),
             parts: 0,
         };

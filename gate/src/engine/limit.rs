@@ -2,12 +2,12 @@
 
 use edge_protocol::{EventKind, OnOutage, Reach};
 
-use super::shared_limit::{SharedLimit, Waiting, name_of};
+use super::shared_limit::{SharedLimit, Waiting};
 use super::{Decision, Facts, Gate, Pass};
 use crate::audit::About;
 use crate::cache::EntryIndex;
-use crate::config::{Per, Quota, SuccessAudit};
-use crate::limits::{LimitReport, Outcome, SharedSlots, Subject, Verdict};
+use crate::config::{OWN_LIMIT, Per, Quota, SuccessAudit};
+use crate::limits::{LimitReport, Outcome, RuleHash, SharedSlots, Subject, Verdict};
 use crate::problem::{Problem, Refusal};
 use crate::request::Now;
 use crate::tally::Counter;
@@ -145,6 +145,12 @@ impl Gate {
         self.pass(entry, progress.report, facts, now)
     }
 
+    /// What a limit is counted under: one of the configuration's, or the key's own.
+    pub(super) fn rule_hash(&self, rule: Option<u8>, seconds: u32) -> RuleHash {
+        let known = rule.and_then(|rule| self.rules.get(usize::from(rule)).copied());
+        known.unwrap_or_else(|| self.counters.rule(OWN_LIMIT, seconds))
+    }
+
     /// Counts the request against one limit; what comes of it, when that is the end of it for now.
     #[expect(clippy::too_many_arguments, reason = "each is a fact of its own")]
     fn count(
@@ -160,8 +166,8 @@ impl Gate {
         let Applied { rule, quota, .. } = applied;
         let outcome = match applied.reach {
             Reach::Envoy => {
-                let name = name_of(&self.config, rule);
-                self.counters.take(slots, name, quota, subject, now)
+                let rule = self.rule_hash(rule, quota.seconds);
+                self.counters.take(slots, rule, quota, subject, now)
             }
             Reach::Fleet => {
                 let key = entry.and_then(|entry| self.known.get(entry)).map(|e| e.hash);

@@ -288,7 +288,8 @@ impl Gate {
     ) -> Refusal {
         let window = self.config.failed_attempts;
         let subject = Subject::Address(facts.subject());
-        let outcome = self.counters.take(slots, FAILED_ATTEMPTS, window, subject, now);
+        let rule = self.counters.rule(FAILED_ATTEMPTS, window.seconds);
+        let outcome = self.counters.take(slots, rule, window, subject, now);
         if outcome.verdict == LimitVerdict::Over
             && let Some(refusal) = self.failed_too_often(outcome.ends, about, now)
         {
@@ -307,7 +308,8 @@ impl Gate {
     ) -> Option<Refusal> {
         let window = self.config.failed_attempts;
         let subject = Subject::Address(facts.subject());
-        let outcome = self.counters.look(slots, FAILED_ATTEMPTS, window, subject, now);
+        let rule = self.counters.rule(FAILED_ATTEMPTS, window.seconds);
+        let outcome = self.counters.look(slots, rule, window, subject, now);
         let is_over = outcome.verdict == LimitVerdict::Over;
         if !is_over || self.counters.remembers_key(slots, key, now) {
             return None;

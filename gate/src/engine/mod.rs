@@ -28,7 +28,7 @@ use crate::feed::Feed;
 use crate::fleet::{Asks, Fleet};
 use crate::flights::Flights;
 use crate::layer::Layer;
-use crate::limits::{Counters, LimitReport, RateLimitHeaders, SharedSlots};
+use crate::limits::{Counters, LimitReport, RateLimitHeaders, RuleHash, SharedSlots};
 use crate::message::{Answer, Call, Message};
 use crate::problem::{Problem, Refusal};
 use crate::request::{Credential, Now, Request, StreamId};
@@ -87,6 +87,8 @@ pub struct Gate {
     config: Config,
     hasher: SipHasher24,
     counters: Counters,
+    /// What the limits of the configuration are counted under, in its order.
+    rules: Box<[RuleHash]>,
     known: KeyCache,
     unknown: UnknownKeys,
     flights: Flights,
@@ -127,6 +129,8 @@ impl Gate {
     #[must_use]
     pub fn new(config: Config, seeds: Seeds) -> Self {
         let counters = Counters::new(seeds.shared);
+        let rules = config.limits.iter();
+        let rules = rules.map(|limit| counters.rule(&limit.name, limit.quota.seconds)).collect();
         let [a, b, c, d, ..] = seeds.source;
         Self {
             hasher: SipHasher24::new_with_key(&seeds.cache),
@@ -136,6 +140,7 @@ impl Gate {
             shares_limits: config.limits.iter().any(|limit| limit.reach == Reach::Fleet),
             asks_rest_until_ms: 0,
             counters,
+            rules,
             known: KeyCache::new(config.cache.keys),
             unknown: UnknownKeys::new(),
             flights: Flights::new(),

@@ -36,7 +36,7 @@ pub(super) struct Waiting {
 }
 
 /// The name by which a limit is counted.
-pub(super) fn name_of(config: &Config, rule: Option<u8>) -> &str {
+fn name_of(config: &Config, rule: Option<u8>) -> &str {
     rule.and_then(|rule| config.limits.get(usize::from(rule))).map_or(OWN_LIMIT, |rule| &rule.name)
 }
 
@@ -65,9 +65,9 @@ impl Gate {
         let soon = seconds(now).saturating_add(1);
         let mut ends = soon;
         if own > 0 {
-            let name = name_of(&self.config, rule);
+            let rule = self.rule_hash(rule, quota.seconds);
             let part = Quota { requests: own, ..quota };
-            let mine = self.counters.take(slots, name, part, subject, now);
+            let mine = self.counters.take(slots, rule, part, subject, now);
             match mine.verdict {
                 Verdict::Within if asks && mine.remaining <= own / 4 => {
                     return Some(self.look_ahead(limit, mine, now, slots));
@@ -153,7 +153,7 @@ impl Gate {
         slots: &mut impl SharedSlots,
     ) -> Spent {
         let SharedLimit { rule, quota, subject } = limit;
-        let place = self.counters.lease(name_of(&self.config, rule), quota, subject);
+        let place = self.counters.lease(self.rule_hash(rule, quota.seconds), subject);
         let slices = Slices::of(quota.algorithm, quota.seconds);
         let epoch = self.asks.epoch();
         self.counters.spend(slots, place, slices, epoch, spends, now)

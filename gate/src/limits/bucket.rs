@@ -8,7 +8,10 @@
 //! is the idea of the Space-Saving sketch (Metwally, Agrawal, El Abbadi, 2005), kept separate for
 //! each rule.
 
+use std::marker::PhantomData;
+
 use super::entry::{Entry, Tag};
+use super::slots::MAX_SLOT_BYTES;
 use crate::Now;
 
 /// Room for subjects.
@@ -16,44 +19,56 @@ const MAX_SUBJECTS: usize = 16;
 /// Room for them and for floors.
 pub(super) const MAX_ENTRIES: usize = 24;
 
-/// What a slot holds, unpacked.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bucket<E> {
-    entries: [E; MAX_ENTRIES],
+/// What a slot holds. Its entries stay bytes, and are changed in place: of the many that there may
+/// be, a request is about one.
+#[derive(Debug)]
+pub(super) struct Bucket<'b, E> {
+    bytes: &'b mut [u8; MAX_SLOT_BYTES],
+    /// How many bytes of whole entries.
     len: usize,
+    kind: PhantomData<E>,
 }
 
-impl<E: Entry> Bucket<E> {
-    /// Reads a slot, leaving out what is over. Bytes that make no whole entry are ignored.
-    pub(super) fn read(bytes: &[u8], now: Now) -> Self {
-        let mut bucket = Self { entries: [E::VOID; MAX_ENTRIES], len: 0 };
-        for chunk in bytes.chunks_exact(E::BYTES) {
-            let entry = E::read(chunk);
-            if !entry.is_over(now) {
-                bucket.push(entry);
-            }
+impl<'b, E: Entry> Bucket<'b, E> {
+    /// The slot of which `len` bytes were read, without what is over. Bytes that make no whole entry
+    /// are ignored.
+    pub(super) fn open(bytes: &'b mut [u8; MAX_SLOT_BYTES], len: usize, now: Now) -> Self {
+        let whole = len.min(MAX_ENTRIES * E::BYTES) / E::BYTES * E::BYTES;
+        let mut bucket = Self { bytes, len: whole, kind: PhantomData };
+        if bucket.entries().any(|entry| entry.is_over(now)) {
+            bucket.leave_out_what_is_over(now);
         }
         bucket
     }
 
-    /// Writes the slot, and returns how many bytes it takes.
-    pub(super) fn write(&self, into: &mut [u8]) -> usize {
-        for (chunk, entry) in into.chunks_exact_mut(E::BYTES).zip(self.entries()) {
-            entry.write(chunk);
+    #[cold]
+    fn leave_out_what_is_over(&mut self, now: Now) {
+        let mut kept = 0;
+        for at in (0..self.len).step_by(E::BYTES) {
+            let entry = at..at + E::BYTES;
+            if self.bytes.get(entry.clone()).is_some_and(|bytes| !E::read(bytes).is_over(now)) {
+                self.bytes.copy_within(entry, kept);
+                kept += E::BYTES;
+            }
         }
-        self.len * E::BYTES
+        self.len = kept;
+    }
+
+    /// What the slot is to hold.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
     }
 
     /// The entry of `tag`.
-    pub(super) fn get(&self, tag: Tag) -> Option<&E> {
-        self.entries().iter().find(|entry| entry.tag() == tag)
+    pub(super) fn get(&self, tag: Tag) -> Option<E> {
+        self.entries().find(|entry| entry.tag() == tag)
     }
 
     /// The highest floor for a subject that has no entry.
     pub(super) fn floor(&self, tag: Tag) -> Option<E> {
         let mut floors = [tag.floor(), Tag::floor_of_every_rule()]
             .into_iter()
-            .filter_map(|floor| self.get(floor).copied());
+            .filter_map(|floor| self.get(floor));
         let mut highest = floors.next()?;
         for other in floors {
             highest.raise(&other);
@@ -63,51 +78,53 @@ impl<E: Entry> Bucket<E> {
 
     /// Puts an entry in the place of the one with its tag, making room if there is none.
     pub(super) fn set(&mut self, entry: E) {
-        let tag = entry.tag();
-        let subjects = self.entries().iter().filter(|e| !e.tag().is_floor()).count();
-        if let Some(present) = self.entry_mut(tag) {
-            *present = entry;
-        } else if subjects < MAX_SUBJECTS && self.len < MAX_ENTRIES {
+        if self.replace(entry.tag(), entry) {
+            return;
+        }
+        let subjects = || self.entries().filter(|entry| !entry.tag().is_floor());
+        if subjects().count() < MAX_SUBJECTS && self.len < MAX_ENTRIES * E::BYTES {
             self.push(entry);
-        } else {
-            let subjects = self.entries_mut().iter_mut().filter(|e| !e.tag().is_floor());
-            if let Some(least) = subjects.min_by_key(|e| e.weight()) {
-                let gone = std::mem::replace(least, entry);
-                self.raise_floor(&gone);
-            }
+        } else if let Some(least) = subjects().min_by_key(Entry::weight) {
+            self.replace(least.tag(), entry);
+            self.raise_floor(&least);
         }
     }
 
     fn raise_floor(&mut self, gone: &E) {
-        let has_room = self.len + 1 < MAX_ENTRIES;
+        let has_room = self.len + E::BYTES < MAX_ENTRIES * E::BYTES;
         let own = gone.tag().floor();
         // The last place is kept for the floor of all rules.
         let tag =
             if has_room || self.get(own).is_some() { own } else { Tag::floor_of_every_rule() };
         let Some(floor) = gone.floor(tag) else { return };
-        match self.entry_mut(tag) {
-            Some(present) => present.raise(&floor),
+        match self.get(tag) {
+            Some(mut present) => {
+                present.raise(&floor);
+                self.replace(tag, present);
+            }
             None => self.push(floor),
         }
     }
 
-    fn entries(&self) -> &[E] {
-        self.entries.get(..self.len).unwrap_or_default()
+    fn entries(&self) -> impl Iterator<Item = E> {
+        self.bytes().chunks_exact(E::BYTES).map(E::read)
     }
 
-    fn entries_mut(&mut self) -> &mut [E] {
-        self.entries.get_mut(..self.len).unwrap_or_default()
-    }
-
-    fn entry_mut(&mut self, tag: Tag) -> Option<&mut E> {
-        self.entries_mut().iter_mut().find(|entry| entry.tag() == tag)
+    /// Writes an entry over the one of `tag`; false when there is none.
+    fn replace(&mut self, tag: Tag, entry: E) -> bool {
+        let place = self.entries().position(|entry| entry.tag() == tag);
+        place.is_some_and(|place| self.write(place * E::BYTES, entry))
     }
 
     fn push(&mut self, entry: E) {
-        if let Some(place) = self.entries.get_mut(self.len) {
-            *place = entry;
-            self.len += 1;
+        if self.len < MAX_ENTRIES * E::BYTES && self.write(self.len, entry) {
+            self.len += E::BYTES;
         }
+    }
+
+    fn write(&mut self, at: usize, entry: E) -> bool {
+        let place = self.bytes.get_mut(at..at + E::BYTES);
+        place.map(|place| entry.write(place)).is_some()
     }
 }
 
@@ -132,18 +149,17 @@ mod tests {
         let now = Now::from_unix_ms(1_000);
         let limit = 1_000_000;
         let mut truth = std::collections::BTreeMap::new();
-        let mut bytes = vec![0; MAX_SLOT_BYTES];
+        let mut bytes = [0; MAX_SLOT_BYTES];
         let mut len = 0;
         for (rule, subject) in arrivals {
-            let mut bucket = Bucket::<E>::read(&bytes[..len], now);
+            let mut bucket = Bucket::<E>::open(&mut bytes, len, now);
             let Taken { outcome, entry } = E::take(&bucket, tag(rule, subject), limit, 60, now);
             let real: &mut u32 = truth.entry((rule, subject)).or_default();
             *real += 1;
             let used = limit - outcome.remaining;
             prop_assert!(used >= *real, "rule {rule}, subject {subject}: {used} < {real}");
             bucket.set(entry.expect("there is room"));
-            len = bucket.write(&mut bytes);
-            prop_assert!(len <= MAX_SLOT_BYTES);
+            len = bucket.bytes().len();
         }
         Ok(())
     }
@@ -151,7 +167,8 @@ mod tests {
     fn exact_while_there_is_room<E: Counting>(arrivals: Vec<u64>) -> Result<(), TestCaseError> {
         let now = Now::from_unix_ms(1_000);
         let mut truth = [0; 16];
-        let mut bucket = Bucket::<E>::read(&[], now);
+        let mut bytes = [0; MAX_SLOT_BYTES];
+        let mut bucket = Bucket::<E>::open(&mut bytes, 0, now);
         for subject in arrivals {
             let Taken { outcome, entry } = E::take(&bucket, tag(1, subject), 1000, 60, now);
             let real = &mut truth[usize::try_from(subject).unwrap()];
@@ -162,15 +179,20 @@ mod tests {
         Ok(())
     }
 
-    fn unbreakable<E: Entry>(bytes: &[u8], now: u64) {
-        let now = Now::from_unix_ms(now);
-        let mut bucket = Bucket::<E>::read(bytes, now);
-        let some = bucket.entries().to_vec();
+    fn unbreakable<E: Entry>(content: &[u8], now: u64) {
+        let mut bytes = slot(content);
+        let mut bucket = Bucket::<E>::open(&mut bytes, content.len(), Now::from_unix_ms(now));
+        let some: Vec<_> = bucket.entries().collect();
         for entry in some {
             bucket.set(entry);
         }
-        let mut out = vec![0; MAX_SLOT_BYTES];
-        assert!(bucket.write(&mut out) <= MAX_SLOT_BYTES);
+        assert!(bucket.bytes().len() <= MAX_ENTRIES * E::BYTES);
+    }
+
+    fn slot(content: &[u8]) -> [u8; MAX_SLOT_BYTES] {
+        let mut bytes = [0; MAX_SLOT_BYTES];
+        bytes[..content.len()].copy_from_slice(content);
+        bytes
     }
 
     proptest! {
@@ -199,9 +221,9 @@ mod tests {
             unbreakable::<SlidingWindow>(&bytes, now);
             unbreakable::<TokenBucket>(&bytes, now);
             unbreakable::<Lease>(&bytes, now);
-            FixedWindow::take(&Bucket::read(&bytes, at), tag(1, 1), limit, window, at);
-            SlidingWindow::take(&Bucket::read(&bytes, at), tag(1, 1), limit, window, at);
-            TokenBucket::take(&Bucket::read(&bytes, at), tag(1, 1), limit, window, at);
+            FixedWindow::take(&Bucket::open(&mut slot(&bytes), bytes.len(), at), tag(1, 1), limit, window, at);
+            SlidingWindow::take(&Bucket::open(&mut slot(&bytes), bytes.len(), at), tag(1, 1), limit, window, at);
+            TokenBucket::take(&Bucket::open(&mut slot(&bytes), bytes.len(), at), tag(1, 1), limit, window, at);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use edge_protocol::Algorithm;
 use edge_protocol::leases::{Grant, Slices};
-use siphasher::sip128::{Hasher128, SipHasher24};
+use siphasher::sip128::SipHasher13;
 use std::hash::Hasher;
 use std::ops::ControlFlow;
 
@@ -11,7 +11,7 @@ use super::algorithm::sliding_window::SlidingWindow;
 use super::algorithm::token_bucket::TokenBucket;
 use super::algorithm::{Counting, seconds};
 use super::bucket::Bucket;
-use super::entry::{Entry, Tag};
+use super::entry::{Entry, FieldsMut, Tag};
 use super::lease::Lease;
 use super::slots::{Family, MAX_SLOT_BYTES, SharedSlots, SlotName, Version};
 use super::subject::Subject;
@@ -29,10 +29,11 @@ const REMEMBERED: u32 = 86_400;
 /// Counts in the slots that all workers of an Envoy share.
 ///
 /// They agree on slots by a keyed hash. Its key is random, so nobody outside can choose addresses
-/// that share one.
+/// that share one. One round less is enough for that, as for the tables of Rust's own library; what
+/// tells keys apart has all of them.
 pub(crate) struct Counters {
-    seed: SipHasher24,
-    /// Where a slot is unpacked from and packed into.
+    seed: SipHasher13,
+    /// The slot at hand.
     bytes: Box<[u8; MAX_SLOT_BYTES]>,
 }
 
@@ -65,6 +66,10 @@ impl Outcome {
     }
 }
 
+/// A rule's name and window, by a hash: what all its places have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RuleHash(u64);
+
 /// Where an entry is kept: whose it is under which rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -85,7 +90,7 @@ pub(crate) enum Spent {
 
 impl Counters {
     pub(crate) fn new(seed: [u8; 16]) -> Self {
-        let seed = SipHasher24::new_with_key(&seed);
+        let seed = SipHasher13::new_with_key(&seed);
         Self { seed, bytes: Box::new([0; MAX_SLOT_BYTES]) }
     }
 
@@ -93,7 +98,7 @@ impl Counters {
     pub(crate) fn take(
         &mut self,
         slots: &mut impl SharedSlots,
-        rule: &str,
+        rule: RuleHash,
         quota: Quota,
         subject: Subject,
         now: Now,
@@ -110,12 +115,12 @@ impl Counters {
     fn count<E: Counting>(
         &mut self,
         slots: &mut impl SharedSlots,
-        rule: &str,
+        rule: RuleHash,
         quota: Quota,
         subject: Subject,
         now: Now,
     ) -> Outcome {
-        let place = self.place::<E>(rule, quota.seconds, subject);
+        let place = self.place::<E>(rule, subject);
         let outcome = self.swap::<E, _>(slots, place, now, |bucket| {
             let taken = E::take(bucket, place.tag, quota.requests, quota.seconds, now);
             match taken.entry {
@@ -133,19 +138,19 @@ impl Counters {
     pub(crate) fn look(
         &mut self,
         slots: &mut impl SharedSlots,
-        rule: &str,
+        rule: RuleHash,
         quota: Quota,
         subject: Subject,
         now: Now,
     ) -> Outcome {
-        let place = self.place::<FixedWindow>(rule, quota.seconds, subject);
-        let (bucket, _) = self.load(slots, place, now);
+        let place = self.place::<FixedWindow>(rule, subject);
+        let (bucket, _) = load(slots, place, &mut self.bytes, now);
         FixedWindow::take(&bucket, place.tag, quota.requests, quota.seconds, now).outcome
     }
 
     /// Where the lease of a limit is kept.
-    pub(crate) fn lease(&self, rule: &str, quota: Quota, subject: Subject) -> Place {
-        self.place::<Lease>(rule, quota.seconds, subject)
+    pub(crate) fn lease(&self, rule: RuleHash, subject: Subject) -> Place {
+        self.place::<Lease>(rule, subject)
     }
 
     /// Spends one of what is granted, if it is to. A lease that is new gets `epoch`.
@@ -188,7 +193,7 @@ impl Counters {
     ) {
         let Target { place, slices, slice, epoch } = target;
         self.swap::<Lease, _>(slots, place, now, |bucket| {
-            let Some(mut lease) = bucket.get(place.tag).copied() else {
+            let Some(mut lease) = bucket.get(place.tag) else {
                 return ControlFlow::Break(());
             };
             if !lease.take_in(grant, (slice, epoch), slices, now) {
@@ -202,7 +207,7 @@ impl Counters {
     /// Has all workers know for a day that this is the text of a real key. It is a help, not a
     /// promise: where there is no room, or too much of a rush, it is forgotten.
     pub(crate) fn remember_key(&mut self, slots: &mut impl SharedSlots, key: &[u8], now: Now) {
-        let place = self.place::<FixedWindow>(REAL_KEY, REMEMBERED, self.text(key));
+        let place = self.text(key);
         self.swap::<FixedWindow, _>(slots, place, now, |bucket| {
             let ends = seconds(now).saturating_add(REMEMBERED);
             bucket.set(FixedWindow::until(place.tag, ends, 1));
@@ -217,8 +222,16 @@ impl Counters {
         key: &[u8],
         now: Now,
     ) -> bool {
-        let place = self.place::<FixedWindow>(REAL_KEY, REMEMBERED, self.text(key));
-        self.load::<FixedWindow>(slots, place, now).0.get(place.tag).is_some()
+        let place = self.text(key);
+        load::<FixedWindow>(slots, place, &mut self.bytes, now).0.get(place.tag).is_some()
+    }
+
+    /// What is counted under a rule of this name and window, in seconds. Each has its own counts.
+    pub(crate) fn rule(&self, name: &str, seconds: u32) -> RuleHash {
+        let mut hasher = self.seed;
+        hasher.write_u32(seconds);
+        hasher.write(name.as_bytes());
+        RuleHash(hasher.finish())
     }
 
     /// A hash that all workers of this Envoy share, and nobody else.
@@ -226,26 +239,27 @@ impl Counters {
         self.seed.hash(bytes).h1
     }
 
-    fn text(&self, key: &[u8]) -> Subject {
-        Subject::KeyText(self.hash(key))
+    /// Where it is kept that this is the text of a real key.
+    fn text(&self, key: &[u8]) -> Place {
+        let rule = self.rule(REAL_KEY, REMEMBERED);
+        self.place::<FixedWindow>(rule, Subject::KeyText(self.hash(key)))
     }
 
-    fn place<E: Entry>(&self, rule: &str, seconds: u32, subject: Subject) -> Place {
-        let mut hasher = self.seed;
-        hasher.write_u32(seconds);
-        hasher.write(rule.as_bytes());
-        let rule_hash = hasher.finish();
-        match subject {
-            Subject::Address(address) => hasher.write_u128(address),
-            Subject::Key(key) | Subject::KeyText(key) => hasher.write_u64(key),
-            Subject::KeyAtAddress(key, address) => {
-                hasher.write_u64(key);
-                hasher.write_u128(address);
-            }
-        }
-        let hash = hasher.finish128();
+    fn place<E: Entry>(&self, rule: RuleHash, subject: Subject) -> Place {
+        let RuleHash(rule) = rule;
+        let (key, address) = match subject {
+            Subject::Address(address) => (0, address),
+            Subject::Key(key) | Subject::KeyText(key) => (key, 0),
+            Subject::KeyAtAddress(key, address) => (key, address),
+        };
+        let mut bytes = [0; 32];
+        let mut fields = FieldsMut(&mut bytes);
+        fields.put(rule.to_le_bytes());
+        fields.put(key.to_le_bytes());
+        fields.put(address.to_le_bytes());
+        let hash = self.seed.hash(&bytes);
         let family = Family { endless: subject.is_endless(), kind: E::KIND };
-        Place { slot: SlotName::new(family, hash.h1), tag: Tag::new(rule_hash, hash.h2) }
+        Place { slot: SlotName::new(family, hash.h1), tag: Tag::new(rule, hash.h2) }
     }
 
     /// Has a slot changed by compare-and-swap, or left alone when `change` breaks off. It is tried
@@ -255,54 +269,38 @@ impl Counters {
         slots: &mut impl SharedSlots,
         place: Place,
         now: Now,
-        mut change: impl FnMut(&mut Bucket<E>) -> ControlFlow<T, T>,
+        mut change: impl FnMut(&mut Bucket<'_, E>) -> ControlFlow<T, T>,
     ) -> Option<T> {
         if let Some((len, version)) = slots.recall(&place.slot, self.bytes.as_mut_slice()) {
-            let mut bucket = Bucket::read(self.bytes.get(..len).unwrap_or_default(), now);
+            let mut bucket = Bucket::open(&mut self.bytes, len, now);
             // A belief that leads to no store is not put to the proof: then it takes a look.
             if let ControlFlow::Continue(changed) = change(&mut bucket)
-                && self.store(slots, place, &bucket, Some(version))
+                && slots.store(&place.slot, bucket.bytes(), Some(version))
             {
                 return Some(changed);
             }
         }
         for _ in 0..MAX_LOST_RACES {
-            let (mut bucket, version) = self.load(slots, place, now);
+            let (mut bucket, version) = load(slots, place, &mut self.bytes, now);
             let changed = match change(&mut bucket) {
                 ControlFlow::Break(left_alone) => return Some(left_alone),
                 ControlFlow::Continue(changed) => changed,
             };
-            if self.store(slots, place, &bucket, version) {
+            if slots.store(&place.slot, bucket.bytes(), version) {
                 return Some(changed);
             }
         }
         None
     }
+}
 
-    fn store<E: Entry>(
-        &mut self,
-        slots: &mut impl SharedSlots,
-        place: Place,
-        bucket: &Bucket<E>,
-        expected: Option<Version>,
-    ) -> bool {
-        let len = bucket.write(self.bytes.as_mut_slice());
-        let content = self.bytes.get(..len).unwrap_or_default();
-        slots.store(&place.slot, content, expected)
-    }
-
-    fn load<E: Entry>(
-        &mut self,
-        slots: &mut impl SharedSlots,
-        place: Place,
-        now: Now,
-    ) -> (Bucket<E>, Option<Version>) {
-        match slots.load(&place.slot, self.bytes.as_mut_slice()) {
-            Some((len, version)) => {
-                let content = self.bytes.get(..len).unwrap_or_default();
-                (Bucket::read(content, now), Some(version))
-            }
-            None => (Bucket::read(&[], now), None),
-        }
-    }
+fn load<'b, E: Entry>(
+    slots: &mut impl SharedSlots,
+    place: Place,
+    bytes: &'b mut [u8; MAX_SLOT_BYTES],
+    now: Now,
+) -> (Bucket<'b, E>, Option<Version>) {
+    let found = slots.load(&place.slot, bytes);
+    let len = found.map_or(0, |(len, _)| len);
+    (Bucket::open(bytes, len, now), found.map(|(_, version)| version))
 }

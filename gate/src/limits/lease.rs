@@ -50,7 +50,7 @@ impl Lease {
     /// there already, or was before the clock went back a little. One that is new, or was forgotten, gets
     /// `epoch`.
     pub(super) fn at(
-        bucket: &Bucket<Self>,
+        bucket: &Bucket<'_, Self>,
         tag: Tag,
         slices: Slices,
         now: Now,
@@ -60,7 +60,7 @@ impl Lease {
         let at = last_bits(slice);
         let keep = slices.begins_ms(slice + slices.in_window + 1);
         let ends = seconds_after(keep);
-        let Some(lease) = bucket.get(tag).copied() else {
+        let Some(lease) = bucket.get(tag) else {
             let fresh = Self { tag, ends, slice: at, epoch, left: u32::MAX, ..Self::VOID };
             return (fresh, slice);
         };

@@ -15,7 +15,7 @@ mod slots;
 mod subject;
 
 pub(crate) use algorithm::{seconds, seconds_after};
-pub(crate) use counter::{Counters, Outcome, Place, Spent, Verdict};
+pub(crate) use counter::{Counters, Outcome, Place, RuleHash, Spent, Verdict};
 pub(crate) use entry::{Fields, FieldsMut};
 pub(crate) use lease::Lease;
 pub use recollection::Recollection;

@@ -43,6 +43,21 @@ struct Place {
     content: [u8; MAX_BYTES],
 }
 
+impl Place {
+    /// Puts what was stored into a place, if there is room for it.
+    fn put(place: &mut Option<Self>, slot: SlotName, version: u32, content: &[u8]) {
+        let (Ok(len), true) = (u8::try_from(content.len()), content.len() <= MAX_BYTES) else {
+            *place = None;
+            return;
+        };
+        let it = place.get_or_insert(Self { slot, version, len, content: [0; MAX_BYTES] });
+        (it.slot, it.version, it.len) = (slot, version, len);
+        if let Some(room) = it.content.get_mut(..content.len()) {
+            room.copy_from_slice(content);
+        }
+    }
+}
+
 impl<S> Recollection<S> {
     /// Nothing is known yet.
     pub fn new(slots: S) -> Self {
@@ -99,7 +114,7 @@ impl<S: SharedSlots> SharedSlots for Recollection<S> {
     }
 
     fn recall(&mut self, slot: &SlotName, into: &mut [u8]) -> Option<(usize, Version)> {
-        let place = self.place(slot)?.filter(|place| place.slot == *slot)?;
+        let place = self.place(slot)?.as_ref().filter(|place| place.slot == *slot)?;
         let content = place.content.get(..usize::from(place.len))?;
         into.get_mut(..content.len())?.copy_from_slice(content);
         Some((content.len(), Version(place.version)))
@@ -108,7 +123,7 @@ impl<S: SharedSlots> SharedSlots for Recollection<S> {
     fn store(&mut self, slot: &SlotName, content: &[u8], expected: Option<Version>) -> bool {
         let believed = self
             .place(slot)
-            .and_then(|place| *place)
+            .and_then(|place| place.as_ref())
             .is_some_and(|place| place.slot == *slot && expected == Some(Version(place.version)));
         let stored = self.slots.store(slot, content, expected);
         if believed {
@@ -126,16 +141,8 @@ impl<S: SharedSlots> SharedSlots for Recollection<S> {
         };
         // The numbers begin again with 1.
         self.next = version.checked_add(1);
-        let mut copy = [0; MAX_BYTES];
-        let fits = copy.get_mut(..content.len()).map(|copy| copy.copy_from_slice(content));
-        let new = fits.map(|()| Place {
-            slot: *slot,
-            version,
-            len: u8::try_from(content.len()).unwrap_or(0),
-            content: copy,
-        });
         if let Some(place) = self.place(slot) {
-            *place = new;
+            Place::put(place, *slot, version, content);
         }
         true
     }

@@ -25,8 +25,8 @@ pub struct SlotName {
 impl SlotName {
     /// The slot of a family in which `hash` belongs.
     pub(crate) fn new(family: Family, hash: u64) -> Self {
-        let slots = family.slots();
-        Self::numbered(family.letter(), u16::try_from(hash % u64::from(slots)).unwrap_or(0))
+        let [low, high, ..] = hash.to_le_bytes();
+        Self::numbered(family.letter(), u16::from_le_bytes([low, high]) % family.slots())
     }
 
     /// The slot in which the workers that ask this control plane keep how their Envoy stands in

@@ -62,7 +62,7 @@ impl Entry for FixedWindow {
 }
 
 impl Counting for FixedWindow {
-    fn take(bucket: &Bucket<Self>, tag: Tag, limit: u32, window: u32, now: Now) -> Taken<Self> {
+    fn take(bucket: &Bucket<'_, Self>, tag: Tag, limit: u32, window: u32, now: Now) -> Taken<Self> {
         let now = seconds(now);
         let window = window.max(1);
         let ends = (now - now % window).saturating_add(window);
@@ -87,12 +87,14 @@ impl Counting for FixedWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::slots::MAX_SLOT_BYTES;
     use wasm_bindgen_test::wasm_bindgen_test;
 
     #[wasm_bindgen_test(unsupported = test)]
     fn a_worker_behind_the_others_counts_in_the_window_they_are_in() {
         let tag = Tag::new(1 << 48, 7 << 16);
-        let mut bucket = Bucket::read(&[], Now::from_unix_ms(0));
+        let mut bytes = [0; MAX_SLOT_BYTES];
+        let mut bucket = Bucket::open(&mut bytes, 0, Now::from_unix_ms(0));
         bucket.set(FixedWindow { tag, ends: 120, count: 5 });
         let behind = FixedWindow::take(&bucket, tag, 10, 60, Now::from_unix_ms(59_999)).outcome;
         assert_eq!((behind.remaining, behind.ends), (4, 120));

@@ -14,7 +14,7 @@ use crate::Now;
 /// An entry that counts requests.
 pub(super) trait Counting: Entry {
     /// Counts one request of `tag` against `limit` (at least 1) in `window` seconds.
-    fn take(bucket: &Bucket<Self>, tag: Tag, limit: u32, window: u32, now: Now) -> Taken<Self>;
+    fn take(bucket: &Bucket<'_, Self>, tag: Tag, limit: u32, window: u32, now: Now) -> Taken<Self>;
 }
 
 /// What came of it.

@@ -173,15 +173,13 @@ impl Entry for SlidingWindow {
 }
 
 impl Counting for SlidingWindow {
-    fn take(bucket: &Bucket<Self>, tag: Tag, limit: u32, window: u32, now: Now) -> Taken<Self> {
+    fn take(bucket: &Bucket<'_, Self>, tag: Tag, limit: u32, window: u32, now: Now) -> Taken<Self> {
         let slices = Slices { window_ms: u64::from(window.max(1)) * 1000 };
         let slice = slices.at(now);
-        let mut entry = if let Some(entry) = bucket.get(tag) {
-            *entry
-        } else {
+        let mut entry = bucket.get(tag).unwrap_or_else(|| {
             let count = bucket.floor(tag).map_or(0, |floor| floor.count);
             Self { tag, newest: last_bits(slice), count, ..Self::VOID }
-        };
+        });
         let slice = entry.move_to(slices, slice);
         let total = entry.total();
         if total >= u64::from(limit) {
@@ -197,6 +195,7 @@ impl Counting for SlidingWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::slots::MAX_SLOT_BYTES;
     use proptest::prelude::*;
     use wasm_bindgen_test::wasm_bindgen_test;
 
@@ -214,7 +213,8 @@ mod tests {
     #[wasm_bindgen_test(unsupported = test)]
     fn what_came_slides_out_a_window_later() {
         let tag = Tag::new(1 << 48, 7 << 16);
-        let mut bucket = Bucket::read(&[], Now::from_unix_ms(0));
+        let mut bytes = [0; MAX_SLOT_BYTES];
+        let mut bucket = Bucket::open(&mut bytes, 0, Now::from_unix_ms(0));
         let mut take = |at_ms| {
             let taken = SlidingWindow::take(&bucket, tag, 2, 32, Now::from_unix_ms(at_ms));
             taken.entry.inspect(|entry| bucket.set(*entry));

@@ -67,12 +67,12 @@ impl Entry for TokenBucket {
 }
 
 impl Counting for TokenBucket {
-    fn take(bucket: &Bucket<Self>, tag: Tag, limit: u32, window: u32, now: Now) -> Taken<Self> {
+    fn take(bucket: &Bucket<'_, Self>, tag: Tag, limit: u32, window: u32, now: Now) -> Taken<Self> {
         let now = nanoseconds(now);
         // Rounded up, so that never too much comes back; and the bucket holds just the limit.
         let each = (u64::from(window) * NS_IN_SECOND).div_ceil(u64::from(limit.max(1)));
         let depth = each * u64::from(limit);
-        let entry = bucket.get(tag).copied().or_else(|| bucket.floor(tag));
+        let entry = bucket.get(tag).or_else(|| bucket.floor(tag));
         let full_at = entry.map_or(0, |entry| entry.full_at);
         // A clock that was set back locks nobody out for longer than it takes to refill.
         let missing = full_at.saturating_sub(now).min(depth);
