@@ -10,9 +10,7 @@ pub struct ConfigFault {
 }
 
 impl ConfigFault {
-    /// A fault of this field.
-    #[must_use]
-    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+    pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { field: field.into(), problem: problem.into() }
     }
 

@@ -1,18 +1,27 @@
-//! The configuration of Keygate's filter as it is written: one versioned JSON document.
+//! The filter's configuration: one versioned JSON document ([`Document`]), read into a [`Config`] that
+//! cannot be wrong.
 //!
-//! What it means is the gate's affair. Reading happens once and makes much code, so it is a crate
-//! of its own, which `[profile.wasm]` compiles for size.
+//! Reading happens once and makes much code, so it is a crate of its own, which `[profile.wasm]`
+//! compiles for size.
 
+mod checked;
 mod document;
 mod fault;
 mod field;
+mod layer;
 
+pub use checked::{
+    AuditConfig, CacheConfig, ClientAddressSource, Config, ControlPlaneConfig, FAILED_ATTEMPTS,
+    IDENTITY_HEADERS, KEY_LIMIT, LimitRule, MAX_REQUESTS, MAX_WINDOW_SECONDS, OWN_LIMIT, Quota,
+    REAL_KEY, RouteMatch, ScopeRule,
+};
 pub use document::{
     Audit, BacklogFull, Cache, ClientAddressFrom, ControlPlane, CredentialHeader, Document,
     FailedAttempts, IetfDraft, KeyPolicy, Limit, Per, RateLimitHeaderNames, Route, ScopeNeeded,
     SuccessEvents,
 };
 pub use fault::ConfigFault;
+pub use layer::{Layer, LayerSet};
 
 use serde_json::error::Category;
 
@@ -21,7 +30,6 @@ impl Document {
     ///
     /// # Errors
     /// The first field that is wrong, and what was expected of it.
-    #[inline(never)]
     pub fn read(json: &[u8]) -> Result<Self, ConfigFault> {
         if json.iter().all(u8::is_ascii_whitespace) {
             return Err(ConfigFault::new(".", "it is empty; the least is {\"version\": 1}"));

@@ -1,11 +1,11 @@
 //! What happened, written down once and kept until it is delivered.
 
 use edge_protocol::{Event, EventKind};
+use filter_config::BacklogFull;
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
 use crate::cache::KeyFingerprint;
-use crate::config::OnBacklogFull;
 use crate::{ClientAddress, Now, StreamId};
 
 /// How many events wait at most; at about 250 bytes each, 2 MB.
@@ -65,7 +65,7 @@ impl LogTakes {
 
 /// The events of this worker that are in no batch yet.
 pub(crate) struct AuditTrail {
-    on_full: OnBacklogFull,
+    on_full: BacklogFull,
     waiting: VecDeque<Event>,
     /// When the first of them was written down.
     since_ms: u64,
@@ -77,7 +77,7 @@ pub(crate) struct AuditTrail {
 }
 
 impl AuditTrail {
-    pub(crate) fn new(on_full: OnBacklogFull) -> Self {
+    pub(crate) fn new(on_full: BacklogFull) -> Self {
         Self {
             on_full,
             waiting: VecDeque::new(),
@@ -91,7 +91,7 @@ impl AuditTrail {
 
     /// Whether there is no room for another event and requests must not pass unrecorded.
     pub(crate) fn must_refuse(&self) -> bool {
-        self.on_full == OnBacklogFull::Deny && self.waiting.len() >= MAX_WAITING
+        self.on_full == BacklogFull::Deny && self.waiting.len() >= MAX_WAITING
     }
 
     /// What is written down from now on is about this request.
@@ -116,9 +116,9 @@ impl AuditTrail {
         let event = self.write_down(kind, about, details, shadow, now);
         let room = match (self.on_full, about.key_id) {
             // Every event counts as much as any other: none may be lost.
-            (OnBacklogFull::Deny, _) => MAX_WAITING_STRICT,
-            (OnBacklogFull::Drop, Some(_)) => MAX_WAITING,
-            (OnBacklogFull::Drop, None) => MAX_WAITING_ANONYMOUS,
+            (BacklogFull::Deny, _) => MAX_WAITING_STRICT,
+            (BacklogFull::Drop, Some(_)) => MAX_WAITING,
+            (BacklogFull::Drop, None) => MAX_WAITING_ANONYMOUS,
         };
         if self.waiting.len() >= room {
             self.dropped += 1;
@@ -215,7 +215,7 @@ mod tests {
     const START_MS: u64 = 1_790_000_000_000;
 
     fn trail() -> AuditTrail {
-        AuditTrail::new(OnBacklogFull::Drop)
+        AuditTrail::new(BacklogFull::Drop)
     }
 
     fn at(ms: u64) -> Now {
@@ -281,7 +281,7 @@ mod tests {
 
     #[wasm_bindgen_test(unsupported = test)]
     fn the_strict_mode_refuses_while_there_is_no_room() {
-        let mut trail = AuditTrail::new(OnBacklogFull::Deny);
+        let mut trail = AuditTrail::new(BacklogFull::Deny);
         for n in 0..MAX_WAITING {
             assert!(!trail.must_refuse());
             record(&mut trail, n, at(0));

@@ -1,11 +1,10 @@
 //! The keys that this worker knows.
 
 use edge_protocol::{KeyEnvironment, KeyLimit, KeyRecord, Position, Scope};
+use filter_config::{MAX_REQUESTS, MAX_WINDOW_SECONDS};
 use hashbrown::HashTable;
 use ipnet::IpNet;
 use key_policy::KeyId;
-
-use crate::config::{MAX_REQUESTS, MAX_WINDOW_SECONDS};
 
 /// A keyed hash of a key's text, by which it is found again. The text itself is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

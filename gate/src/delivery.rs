@@ -125,8 +125,8 @@ impl Delivery {
 mod tests {
     use super::*;
     use crate::audit::{About, GATHER_MS};
-    use crate::config::OnBacklogFull;
     use edge_protocol::{UsageMethod, UsageOutcome};
+    use filter_config::BacklogFull;
     use key_policy::KeyId;
     use wasm_bindgen_test::wasm_bindgen_test;
 
@@ -144,7 +144,7 @@ mod tests {
     }
 
     impl Worker {
-        fn new(on_full: OnBacklogFull) -> Self {
+        fn new(on_full: BacklogFull) -> Self {
             let trail = AuditTrail::new(on_full);
             Self { trail, usage: Usage::new(), delivery: Delivery::new([0xab; 16]) }
         }
@@ -187,7 +187,7 @@ mod tests {
 
     #[wasm_bindgen_test(unsupported = test)]
     fn a_batch_is_repeated_unchanged_until_it_is_taken() {
-        let mut worker = Worker::new(OnBacklogFull::Drop);
+        let mut worker = Worker::new(BacklogFull::Drop);
         worker.record(0);
         worker.use_key(0);
         assert_eq!(worker.next(0), None, "it waits for company");
@@ -207,7 +207,7 @@ mod tests {
 
     #[wasm_bindgen_test(unsupported = test)]
     fn an_answer_without_the_control_planes_stamp_is_no_acknowledgement() {
-        let mut worker = Worker::new(OnBacklogFull::Drop);
+        let mut worker = Worker::new(BacklogFull::Drop);
         worker.record(0);
         let first = worker.next(GATHER_MS);
         let body = serde_json::to_vec(&EventAck { batch: 1 }).unwrap();
@@ -218,7 +218,7 @@ mod tests {
 
     #[wasm_bindgen_test(unsupported = test)]
     fn usage_goes_by_itself_when_nothing_happens() {
-        let mut worker = Worker::new(OnBacklogFull::Drop);
+        let mut worker = Worker::new(BacklogFull::Drop);
         worker.use_key(0);
         worker.use_key(999);
         assert_eq!(worker.next(999), None);
@@ -230,7 +230,7 @@ mod tests {
 
     #[wasm_bindgen_test(unsupported = test)]
     fn what_can_never_be_taken_is_counted_and_told() {
-        let mut worker = Worker::new(OnBacklogFull::Drop);
+        let mut worker = Worker::new(BacklogFull::Drop);
         worker.record(0);
         worker.record(0);
         for _ in 0..5 {
@@ -254,7 +254,7 @@ mod tests {
 
     #[wasm_bindgen_test(unsupported = test)]
     fn a_backlog_goes_out_batch_by_batch_and_makes_room() {
-        let mut worker = Worker::new(OnBacklogFull::Deny);
+        let mut worker = Worker::new(BacklogFull::Deny);
         while !worker.trail.must_refuse() {
             worker.record(0);
         }

@@ -10,13 +10,11 @@
 mod address;
 mod audit;
 mod cache;
-pub mod config;
 mod delivery;
 mod engine;
 mod feed;
 mod fleet;
 mod flights;
-mod layer;
 mod limits;
 mod message;
 mod problem;
@@ -29,10 +27,9 @@ mod usage;
 pub use address::ClientAddress;
 pub use audit::{LogLine, LogTakes};
 pub use cache::{EntryIndex, Identity};
-pub use config::{ClientAddressSource, Config, ConfigFault, IDENTITY_HEADERS};
 pub use engine::{Decision, Gate, Pass, Seeds};
+pub use filter_config::{ClientAddressSource, Config, ConfigFault, IDENTITY_HEADERS, Layer};
 pub use fleet::LeaseCallId;
-pub use layer::Layer;
 pub use limits::{
     LimitReport, MAX_SLOT_BYTES, RateLimitHeaders, Recollection, SharedSlots, SlotName, Version,
 };

@@ -2,7 +2,7 @@
 
 use edge_protocol::{Scope, UsageMethod};
 
-use crate::config::{Config, RouteMatch};
+use filter_config::{Config, RouteMatch};
 
 /// What is asked of a request, found once from its method and path and kept while it waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,24 +29,22 @@ impl Plan {
         let needed = config
             .scopes
             .iter()
-            .find(|rule| rule.route.matches(method, path))
+            .find(|rule| matches(&rule.route, method, path))
             .map_or(if reads { Scope::Read } else { Scope::Write }, |rule| rule.scope);
         let mut limits = 0;
         for (i, limit) in config.limits.iter().enumerate() {
-            if limit.route.matches(method, path) {
+            if matches(&limit.route, method, path) {
                 limits |= 1 << i;
             }
         }
-        let public = config.public.iter().any(|route| route.matches(method, path));
+        let public = config.public.iter().any(|route| matches(route, method, path));
         Ok(Self { public, needed, limits, method: UsageMethod::of(method) })
     }
 }
 
-impl RouteMatch {
-    fn matches(&self, method: &[u8], path: &[u8]) -> bool {
-        (self.methods.is_empty() || self.methods.iter().any(|m| m.as_bytes() == method))
-            && is_under(path, self.path_prefix.as_bytes())
-    }
+fn matches(route: &RouteMatch, method: &[u8], path: &[u8]) -> bool {
+    (route.methods.is_empty() || route.methods.iter().any(|m| m.as_bytes() == method))
+        && is_under(path, route.path_prefix.as_bytes())
 }
 
 fn without_query(path: &[u8]) -> &[u8] {

@@ -1,13 +1,13 @@
 //! Layers 0 to 4: what can be told from the credential alone.
 
 use edge_protocol::EventKind;
+use filter_config::Layer;
 use key_policy::Environment;
 
 use super::{Decision, Facts, Gate};
 use crate::Now;
 use crate::audit::About;
 use crate::cache::KeyFingerprint;
-use crate::layer::Layer;
 use crate::limits::SharedSlots;
 use crate::problem::Problem;
 

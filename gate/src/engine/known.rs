@@ -1,12 +1,12 @@
 //! Layers 6 to 8: what is decided on a known key's record.
 
 use edge_protocol::{EventKind, KeyEnvironment, UsageOutcome};
+use filter_config::Layer;
 
 use super::limit::Progress;
 use super::{Decision, Facts, Gate};
 use crate::audit::About;
 use crate::cache::{EntryIndex, KeyHash};
-use crate::layer::Layer;
 use crate::limits::SharedSlots;
 use crate::problem::{Problem, Refusal};
 use crate::request::Now;

@@ -1,12 +1,12 @@
 //! Rate limits: the last word on a request that may pass.
 
 use edge_protocol::{EventKind, OnOutage, Reach};
+use filter_config::{OWN_LIMIT, Per, Quota, SuccessEvents};
 
 use super::shared_limit::{SharedLimit, Waiting};
 use super::{Decision, Facts, Gate, Pass};
 use crate::audit::About;
 use crate::cache::EntryIndex;
-use crate::config::{OWN_LIMIT, Per, Quota, SuccessAudit};
 use crate::limits::{LimitReport, Outcome, RuleHash, SharedSlots, Subject, Verdict};
 use crate::problem::{Problem, Refusal};
 use crate::request::Now;
@@ -233,7 +233,7 @@ impl Gate {
         now: Now,
     ) -> Decision {
         self.tally.count(if entry.is_some() { Counter::Allowed } else { Counter::Anonymous });
-        if entry.is_some() && self.config.audit.success == SuccessAudit::All {
+        if entry.is_some() && self.config.audit.success == SuccessEvents::All {
             let known = entry.and_then(|entry| self.known.get(entry));
             let key_id = known.map(|e| e.record.key_id_text.clone());
             let about = About {

@@ -1,14 +1,13 @@
 //! Layer 5: asking the control plane about a key, and what its answers mean.
 
 use edge_protocol::{EventKind, Position, Verdict, VerifyAnswer};
+use filter_config::{FAILED_ATTEMPTS, Layer, SuccessEvents};
 
 use super::credential::fingerprint;
 use super::{Decision, Facts, Gate, REST_MS};
 use crate::audit::About;
 use crate::cache::{EntryIndex, KeyFingerprint, KeyHash, Record};
-use crate::config::{FAILED_ATTEMPTS, SuccessAudit};
 use crate::flights::{Crowded, Flight, FlightId, Waiter};
-use crate::layer::Layer;
 use crate::limits::{SharedSlots, Subject, Verdict as LimitVerdict};
 use crate::message::{Answer, Message};
 use crate::problem::{Problem, Refusal};
@@ -182,7 +181,7 @@ impl Gate {
         let entry = self.known.insert(flight.hash, flight.fingerprint, record, learned_at, as_of);
         let first = flight.waiters.first();
         if let (true, true, Some(first)) = (is_new, works, first)
-            && self.config.audit.success == SuccessAudit::FirstSeen
+            && self.config.audit.success == SuccessEvents::FirstSeen
         {
             let about = About {
                 fingerprint: Some(flight.fingerprint),

@@ -16,18 +16,17 @@ mod lookup;
 mod shared_limit;
 
 use edge_protocol::{EventKind, Reach};
+use filter_config::{Config, KEY_LIMIT, Layer};
 use siphasher::sip128::SipHasher24;
 use std::collections::VecDeque;
 
 use crate::ClientAddress;
 use crate::audit::{About, AuditTrail, LogLine, LogTakes};
 use crate::cache::{EntryIndex, Identity, KeyCache, KeyHash};
-use crate::config::{Config, KEY_LIMIT};
 use crate::delivery::Delivery;
 use crate::feed::Feed;
 use crate::fleet::{Asks, Fleet};
 use crate::flights::Flights;
-use crate::layer::Layer;
 use crate::limits::{Counters, LimitReport, RateLimitHeaders, RuleHash, SharedSlots};
 use crate::message::{Answer, Call, Message};
 use crate::problem::{Problem, Refusal};

@@ -4,11 +4,11 @@
 use edge_protocol::leases::{
     Ask, Grant, LeaseAnswer, LeaseCall, Presence, Slices, pool_of, share_of,
 };
+use filter_config::{Config, OWN_LIMIT, Quota};
 
 use super::limit::Progress;
 use super::{Decision, Facts, Gate, REST_MS};
 use crate::cache::KeyHash;
-use crate::config::{Config, OWN_LIMIT, Quota};
 use crate::fleet::{LeaseCallId, Share, Target, Wanted};
 use crate::limits::{Lease, Outcome, SharedSlots, Spent, Subject, Verdict, seconds, seconds_after};
 use crate::message::{Answer, Message};

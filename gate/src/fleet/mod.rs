@@ -15,10 +15,10 @@ pub(crate) use asks::{Asks, Target, Wanted};
 pub(crate) use standing::Share;
 
 use edge_protocol::leases::{Presence, Standing as Told};
+use filter_config::Quota;
 
 use self::standing::Standing;
 use crate::Now;
-use crate::config::Quota;
 use crate::limits::{SharedSlots, SlotName};
 
 /// How old a worker's copy of the standing may be, in milliseconds.

@@ -7,9 +7,9 @@
 
 use edge_protocol::Algorithm;
 use edge_protocol::leases::{MAX_SKEW_MS, Presence, Slices, Standing as Told};
+use filter_config::Quota;
 
 use crate::Now;
-use crate::config::Quota;
 use crate::limits::{Fields, FieldsMut};
 
 /// Between two announcements, in milliseconds.

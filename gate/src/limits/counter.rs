@@ -2,6 +2,7 @@
 
 use edge_protocol::Algorithm;
 use edge_protocol::leases::{Grant, Slices};
+use filter_config::{Quota, REAL_KEY};
 use siphasher::sip128::SipHasher13;
 use std::hash::Hasher;
 use std::ops::ControlFlow;
@@ -16,7 +17,6 @@ use super::lease::Lease;
 use super::slots::{Family, MAX_SLOT_BYTES, SharedSlots, SlotName, Version};
 use super::subject::Subject;
 use crate::Now;
-use crate::config::{Quota, REAL_KEY};
 use crate::fleet::Target;
 
 /// How often a worker tries again when others keep changing the same slot. Each lost race means

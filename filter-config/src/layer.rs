@@ -66,14 +66,16 @@ impl Layer {
 
 /// A set of layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct LayerSet(u16);
+pub struct LayerSet(u16);
 
 impl LayerSet {
     pub(crate) fn insert(&mut self, layer: Layer) {
         self.0 |= 1 << layer as u16;
     }
 
-    pub(crate) fn contains(self, layer: Layer) -> bool {
+    /// Whether a layer is one of them.
+    #[must_use]
+    pub fn contains(self, layer: Layer) -> bool {
         self.0 & (1 << layer as u16) != 0
     }
 }

@@ -1,38 +1,39 @@
 //! The configuration as the gate uses it: every value in its range, every name resolved.
 
 use edge_protocol::{Algorithm, Deployment, OnOutage, Reach, Scope};
-use filter_config::{
-    BacklogFull, ClientAddressFrom, ConfigFault, Document, IetfDraft, KeyPolicy, Limit, Per,
-    SuccessEvents,
-};
 use key_policy::{Policy, Prefix};
 
-use crate::layer::{Layer, LayerSet};
-
-pub use filter_config::{BacklogFull as OnBacklogFull, SuccessEvents as SuccessAudit};
+use crate::{
+    BacklogFull, ClientAddressFrom, ConfigFault, Document, IetfDraft, KeyPolicy, Layer, LayerSet,
+    Limit, Per, SuccessEvents,
+};
 
 /// The longest window of a limit: 31 days, in seconds.
-pub(crate) const MAX_WINDOW_SECONDS: u32 = 31 * 86_400;
+pub const MAX_WINDOW_SECONDS: u32 = 31 * 86_400;
 /// The most requests in a window.
-pub(crate) const MAX_REQUESTS: u32 = 1_000_000_000;
+pub const MAX_REQUESTS: u32 = 1_000_000_000;
 /// One bit of a 64-bit plan for each limit.
 const MAX_LIMITS: usize = 64;
 /// `shadow`'s name for the limits that keys bring along.
-pub(crate) const KEY_LIMIT: &str = "key";
-/// What is counted beside the limits of the configuration goes by names that none of those can have:
-/// the limits that keys bring along, failed attempts, and which keys are real.
-pub(crate) const OWN_LIMIT: &str = "!key";
-pub(crate) const FAILED_ATTEMPTS: &str = "!failed-attempts";
-pub(crate) const REAL_KEY: &str = "!real-key";
+pub const KEY_LIMIT: &str = "key";
+/// The limits that keys bring along, where they are counted. What is counted beside the limits of the
+/// configuration goes by names that none of those can have.
+pub const OWN_LIMIT: &str = "!key";
+/// Failed attempts, likewise.
+pub const FAILED_ATTEMPTS: &str = "!failed-attempts";
+/// And which keys are real.
+pub const REAL_KEY: &str = "!real-key";
 
 /// How the gate tells the upstream whose request it is: key, scope, owner.
 pub const IDENTITY_HEADERS: [&str; 3] = ["x-keygate-key-id", "x-keygate-scope", "x-keygate-owner"];
 
-/// A configuration that has been checked.
+/// A configuration that has been checked: [`Config::parse`] is the only way to one.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the document")]
 pub struct Config {
-    pub(crate) deployment: Deployment,
+    /// What kind of deployment the gate stands in.
+    pub deployment: Deployment,
     /// How to reach the control plane.
     pub control_plane: ControlPlaneConfig,
     /// The name of the header with the key, in lower case.
@@ -41,18 +42,30 @@ pub struct Config {
     pub forward_credential: bool,
     /// Where the client's address is taken from.
     pub client_address: ClientAddressSource,
-    pub(crate) policy: Policy,
-    pub(crate) unauthorized: bool,
-    pub(crate) failed_attempts: Quota,
-    pub(crate) public: Vec<RouteMatch>,
-    pub(crate) scopes: Vec<ScopeRule>,
-    pub(crate) limits: Vec<LimitRule>,
-    pub(crate) key_limits_shadowed: bool,
-    pub(crate) x_ratelimit: bool,
-    pub(crate) ietf_headers: bool,
-    pub(crate) cache: CacheConfig,
-    pub(crate) audit: AuditConfig,
-    pub(crate) shadow: LayerSet,
+    /// What a key must look like.
+    pub policy: Policy,
+    /// Whether bad credentials are answered with 401; else with 403.
+    pub unauthorized: bool,
+    /// How many failed credentials an address may send.
+    pub failed_attempts: Quota,
+    /// Routes that need no key.
+    pub public: Vec<RouteMatch>,
+    /// Which scope a request needs: the first that matches decides.
+    pub scopes: Vec<ScopeRule>,
+    /// The limits, at most 64, each of a name of its own.
+    pub limits: Vec<LimitRule>,
+    /// Whether the keys' own limits only count.
+    pub key_limits_shadowed: bool,
+    /// Whether clients get the `X-RateLimit-*` headers.
+    pub x_ratelimit: bool,
+    /// Whether they get the IETF's.
+    pub ietf_headers: bool,
+    /// How long answers are kept.
+    pub cache: CacheConfig,
+    /// What is recorded.
+    pub audit: AuditConfig,
+    /// Layers that only count.
+    pub shadow: LayerSet,
 }
 
 /// How to reach the control plane.
@@ -87,42 +100,58 @@ pub struct Quota {
 /// A set of requests.
 #[derive(Clone, Debug)]
 pub struct RouteMatch {
-    pub(crate) methods: Vec<String>,
-    pub(crate) path_prefix: String,
+    /// The methods; none: any.
+    pub methods: Vec<String>,
+    /// Whole segments that the path begins with.
+    pub path_prefix: String,
 }
 
 /// Which scope a set of requests needs.
 #[derive(Clone, Debug)]
 pub struct ScopeRule {
-    pub(crate) route: RouteMatch,
-    pub(crate) scope: Scope,
+    /// The requests.
+    pub route: RouteMatch,
+    /// The scope.
+    pub scope: Scope,
 }
 
 /// A rate limit.
 #[derive(Clone, Debug)]
 pub struct LimitRule {
-    pub(crate) name: String,
-    pub(crate) per: Per,
-    pub(crate) route: RouteMatch,
-    pub(crate) quota: Quota,
-    pub(crate) reach: Reach,
-    pub(crate) on_outage: OnOutage,
-    pub(crate) shadow: bool,
+    /// What clients and logs call it.
+    pub name: String,
+    /// Whose requests count together.
+    pub per: Per,
+    /// The requests.
+    pub route: RouteMatch,
+    /// How many.
+    pub quota: Quota,
+    /// Over what it counts.
+    pub reach: Reach,
+    /// What it answers when its counts cannot be had.
+    pub on_outage: OnOutage,
+    /// Whether it only counts.
+    pub shadow: bool,
 }
 
 /// How long answers are kept, in milliseconds, and how many.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheConfig {
-    pub(crate) fresh_ms: u64,
-    pub(crate) stale_if_error_ms: u64,
-    pub(crate) keys: usize,
+    /// Without asking again.
+    pub fresh_ms: u64,
+    /// And so much longer when nobody can be asked.
+    pub stale_if_error_ms: u64,
+    /// Of how many keys.
+    pub keys: usize,
 }
 
 /// What is recorded.
 #[derive(Clone, Copy, Debug)]
 pub struct AuditConfig {
-    pub(crate) success: SuccessEvents,
-    pub(crate) on_backlog_full: BacklogFull,
+    /// Which accepted requests.
+    pub success: SuccessEvents,
+    /// What happens to requests while there is no room.
+    pub on_backlog_full: BacklogFull,
 }
 
 impl Config {
@@ -130,6 +159,7 @@ impl Config {
     ///
     /// # Errors
     /// The first field that is wrong, and what was expected of it.
+    #[inline(never)]
     pub fn parse(json: &[u8]) -> Result<Self, ConfigFault> {
         Self::check(Document::read(json)?)
     }
