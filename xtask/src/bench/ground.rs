@@ -160,15 +160,18 @@ impl Ground {
     /// Has every gateway see every key, one after the other: nobody is to be refused because the
     /// control plane has not hashed it yet.
     fn warm_up(&self) -> Result<()> {
+        self.scenarios.iter().try_for_each(|&scenario| self.warm(scenario))
+    }
+
+    /// Has a gateway see every key until it knows them all.
+    pub(super) fn warm(&self, scenario: Scenario) -> Result<()> {
+        progress::step(&format!("warming up {}", scenario.name()));
         let all = u32::try_from(self.keys.len())?;
-        for &scenario in &self.scenarios {
-            progress::step(&format!("warming up {}", scenario.name()));
-            // A key that the control plane had no time to hash is asked about again.
-            let warm = wait::until(Duration::from_mins(5), || {
-                Ok(self.send(scenario, Load::once(all, 1))?.check(scenario).ok())
-            })?;
-            ensure!(warm.is_some(), "{} is not warm after five minutes", scenario.name());
-        }
+        // A key that the control plane had no time to hash is asked about again.
+        let warm = wait::until(Duration::from_mins(5), || {
+            Ok(self.send(scenario, Load::once(all, 1))?.check(scenario).ok())
+        })?;
+        ensure!(warm.is_some(), "{} is not warm after five minutes", scenario.name());
         Ok(())
     }
 

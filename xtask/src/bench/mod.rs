@@ -56,7 +56,7 @@ struct Filters {
     /// How many keys are used in turn
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     keys: u32,
-    /// Only what has this in its name, and no filter at all; may be given several times
+    /// Only what has this name, or this in its name, and no filter at all; may be given several times
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     #[command(flatten)]

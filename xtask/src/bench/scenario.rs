@@ -110,12 +110,17 @@ impl Scenario {
         accepted.into_iter().chain(refused).collect()
     }
 
-    /// Those that have one of these in their names, and the floor; all, when nothing is named.
+    /// Those that have one of these for their name, or else in it, and the floor; all, when nothing is
+    /// named.
     pub(super) fn named(parts: &[String]) -> Vec<Self> {
         let mut all = Self::all();
+        let whole: Vec<_> = all.iter().map(|scenario| scenario.name()).collect();
+        let names = |name: &str, part: &String| {
+            name == part || !whole.contains(part) && name.contains(part)
+        };
         all.retain(|scenario| {
             let name = scenario.name();
-            let is_named = parts.is_empty() || parts.iter().any(|part| name.contains(part));
+            let is_named = parts.is_empty() || parts.iter().any(|part| names(&name, part));
             is_named || scenario.gateway == Gateway::Plain
         });
         all
@@ -307,4 +312,18 @@ fn local_ratelimit(actions: &Value, descriptors: &Value) -> Value {
 
 fn bucket() -> Value {
     json!({"max_tokens": PLENTY, "tokens_per_fill": PLENTY, "fill_interval": "60s"})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Scenario;
+
+    #[test]
+    fn a_whole_name_means_only_itself_and_a_part_all_that_have_it() {
+        let named = |part: &str| {
+            Scenario::named(&[part.to_owned()]).into_iter().map(Scenario::name).collect::<Vec<_>>()
+        };
+        assert_eq!(named("keygate"), ["no-filter", "keygate"]);
+        assert_eq!(named("ext"), ["no-filter", "ext-authz-idle", "ext-authz-keygate"]);
+    }
 }
