@@ -34,7 +34,28 @@ fn a_known_key_is_decided_without_a_call_and_asked_about_ahead_of_time() {
         world.answer_all();
     }
     let calls = world.control_plane.verify_calls;
-    assert!((10..=15).contains(&calls), "{calls} calls in 600 s of 60 s each");
+    assert!((11..=17).contains(&calls), "{calls} calls in 600 s of 60 s each");
+}
+
+#[wasm_bindgen_test(unsupported = test)]
+fn keys_that_were_learnt_together_are_not_asked_about_together_again() {
+    let mut world = World::new(PATIENT);
+    let keys: Vec<_> = (0..64).map(|_| world.issue(Scope::Read)).collect();
+    for key in &keys {
+        passed(world.get(key));
+    }
+    for second in 1..=53 {
+        world.pass_ms(1000);
+        let calls = world.control_plane.verify_calls;
+        for key in &keys {
+            passed(world.send(&with(key)).1);
+        }
+        world.answer_all();
+        let asked = world.control_plane.verify_calls - calls;
+        let most = if (37..=53).contains(&second) { 16 } else { 0 };
+        assert!(asked <= most, "{asked} of {} after {second} s", keys.len());
+    }
+    assert_eq!(world.control_plane.verify_calls, 2 * 64);
 }
 
 #[wasm_bindgen_test(unsupported = test)]

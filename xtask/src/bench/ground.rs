@@ -13,7 +13,7 @@ use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::load::{Load, Sent};
+use super::load::{Load, Protocol, Sent};
 use super::processor;
 use super::scenario::{Gateway, NARROW_PATH, Parts, Scenario, Traffic, configure};
 use crate::client::{Ask, Client};
@@ -123,7 +123,8 @@ impl Ground {
         verifying: SocketAddr,
     ) -> Result<Running> {
         let noop_module = &self.programs.noop_module;
-        let parts = Parts { keys: &self.keys, noop_module, idle, verifying };
+        let turns = u32::try_from(self.scenarios.len() * Protocol::ALL.len())?;
+        let parts = Parts { keys: &self.keys, noop_module, idle, verifying, turns };
         let mut options = options.clone();
         options.dir = self.dir.path().join(gateway.name());
         Running::start(options, 1, |config| configure(gateway, config, &parts))

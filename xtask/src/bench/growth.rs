@@ -196,7 +196,8 @@ fn with_filter(config: &mut EdgeConfig, shape: Shape) -> Result<()> {
         "environment": "development",
         "limits": limits,
         "scopes": scopes,
-        "cache": {"keys": shape.keys.max(100_000)},
+        // A million keys take minutes to go round, and each is to be known when its turn comes again.
+        "cache": {"keys": shape.keys.max(100_000), "fresh_seconds": 86_400},
     });
     if let Value::Object(ours) = ours {
         fields.extend(ours);

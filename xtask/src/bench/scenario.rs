@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use crate::edge_config::EdgeConfig;
 
+/// For how long an answer about a key is fresh as the filter is shipped, in seconds.
+const FRESH_SECONDS: u32 = 60;
 /// The same for all who count: nobody is refused for it.
 pub(super) const PLENTY: u32 = 1_000_000_000;
 /// Rules of which nobody is meant to get more than one request through.
@@ -153,6 +155,8 @@ pub(super) struct Parts<'a> {
     pub(super) noop_module: &'a Path,
     pub(super) idle: SocketAddr,
     pub(super) verifying: SocketAddr,
+    /// Every how many seconds a gateway is under load for one.
+    pub(super) turns: u32,
 }
 
 /// Edits the ready configuration into a gateway's. All answer by themselves: what an upstream costs
@@ -165,7 +169,7 @@ pub(super) fn configure(
     if let Some(headers) = gateway.keygate_headers() {
         let mut filter = config.filter_configuration()?;
         let fields = filter.as_object_mut().context("the filter's configuration is no object")?;
-        fields.extend(filter_fields(headers));
+        fields.extend(filter_fields(headers, parts.turns));
         config.set_filter_configuration(&filter)?;
     }
     answer_directly(config)?;
@@ -205,12 +209,15 @@ pub(super) fn answer_directly(config: &mut EdgeConfig) -> Result<()> {
 }
 
 /// What the filter's configuration has that the ready one has not: an address limit and a key limit
-/// that count each request, and one that lets nobody through. All else is as it is shipped.
-fn filter_fields(headers: Headers) -> serde_json::Map<String, Value> {
+/// that count each request, and one that lets nobody through. Freshness passes only while the gate is under
+/// load: else all keys would have to be asked about at each of its turns, and not one in some hundred
+/// requests, as under a load without pauses. All else is as it is shipped.
+fn filter_fields(headers: Headers, turns: u32) -> serde_json::Map<String, Value> {
     let ietf = if headers == Headers::All { "draft-10" } else { "off" };
     let fields = json!({
         "rate_limit_headers": {"x_ratelimit": true, "ietf": ietf},
         "environment": "development",
+        "cache": {"fresh_seconds": FRESH_SECONDS * turns},
         "failed_attempts": {"requests": PLENTY, "window_seconds": 60},
         "limits": [
             {"name": "address", "per": "address", "requests": PLENTY, "window_seconds": 60},
