@@ -159,6 +159,7 @@ impl Config {
     ///
     /// # Errors
     /// The first field that is wrong, and what was expected of it.
+    // Never inlined: it is made for size here, and its caller for speed.
     #[inline(never)]
     pub fn parse(json: &[u8]) -> Result<Self, ConfigFault> {
         Self::check(Document::read(json)?)

@@ -1,5 +1,5 @@
-//! The filter's configuration: one versioned JSON document ([`Document`]), read into a [`Config`] that
-//! cannot be wrong.
+//! The filter's configuration: one versioned JSON document ([`Document`]), read into a [`Config`] whose
+//! every value has been checked.
 //!
 //! Reading happens once and makes much code, so it is a crate of its own, which `[profile.wasm]`
 //! compiles for size.

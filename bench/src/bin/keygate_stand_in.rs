@@ -162,7 +162,9 @@ struct Edge {
 
 impl Edge {
     fn new(address: SocketAddr, token: &str) -> Self {
-        let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
         let url = format!("http://{address}{VERIFY_PATH}");
         Self { client, url, authorization: format!("Bearer {token}") }
     }

@@ -214,6 +214,28 @@ mod tests {
             exact_while_there_is_room::<TokenBucket>(arrivals)?;
         }
 
+        /// What is over goes, whatever stands before and after it, and the rest stays as it was.
+        #[wasm_bindgen_test(unsupported = test)]
+        fn what_is_over_is_left_out_and_the_rest_keeps_its_order(ends in prop::collection::vec(1u32..5, 0..MAX_ENTRIES), now in 0u32..6, more: bool) {
+            let entry = |(at, &ends): (usize, &u32)| FixedWindow::until(tag(1, at as u64), ends, 7 + ends);
+            let all: Vec<_> = ends.iter().enumerate().map(entry).collect();
+            let mut bytes = [0; MAX_SLOT_BYTES];
+            for (chunk, entry) in bytes.chunks_exact_mut(FixedWindow::BYTES).zip(&all) {
+                entry.write(chunk);
+            }
+            // Bytes beyond whole entries do not count.
+            let len = all.len() * FixedWindow::BYTES + usize::from(more) * 3;
+            let mut bucket = Bucket::open(&mut bytes, len, Now::from_unix_ms(u64::from(now) * 1000));
+            let mut kept: Vec<_> = all.into_iter().filter(|entry| !entry.is_over(Now::from_unix_ms(u64::from(now) * 1000))).collect();
+            prop_assert_eq!(bucket.entries().collect::<Vec<_>>(), kept.clone());
+            if let Some(last) = kept.last_mut() {
+                *last = FixedWindow::until(last.tag(), 9, 99);
+                bucket.set(*last);
+                prop_assert_eq!(bucket.bytes().len(), kept.len() * FixedWindow::BYTES);
+                prop_assert_eq!(bucket.entries().collect::<Vec<_>>(), kept);
+            }
+        }
+
         #[wasm_bindgen_test(unsupported = test)]
         fn no_bytes_in_a_slot_can_break_it(bytes in prop::collection::vec(any::<u8>(), 0..MAX_SLOT_BYTES), now: u64, limit: u32, window in 1u32..3_000_000) {
             let at = Now::from_unix_ms(now);

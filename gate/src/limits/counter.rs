@@ -3,7 +3,7 @@
 use edge_protocol::Algorithm;
 use edge_protocol::leases::{Grant, Slices};
 use filter_config::{Quota, REAL_KEY};
-use siphasher::sip128::SipHasher13;
+use siphasher::sip128::{SipHasher13, SipHasher24};
 use std::hash::Hasher;
 use std::ops::ControlFlow;
 
@@ -29,10 +29,11 @@ const REMEMBERED: u32 = 86_400;
 /// Counts in the slots that all workers of an Envoy share.
 ///
 /// They agree on slots by a keyed hash. Its key is random, so nobody outside can choose addresses
-/// that share one. One round less is enough for that, as for the tables of Rust's own library; what
-/// tells keys apart has all of them.
+/// that share one. Fewer rounds are enough for that, as for the tables of Rust's own library; the texts of
+/// keys are hashed with all of them.
 pub(crate) struct Counters {
-    seed: SipHasher13,
+    places: SipHasher13,
+    texts: SipHasher24,
     /// The slot at hand.
     bytes: Box<[u8; MAX_SLOT_BYTES]>,
 }
@@ -90,8 +91,9 @@ pub(crate) enum Spent {
 
 impl Counters {
     pub(crate) fn new(seed: [u8; 16]) -> Self {
-        let seed = SipHasher13::new_with_key(&seed);
-        Self { seed, bytes: Box::new([0; MAX_SLOT_BYTES]) }
+        let places = SipHasher13::new_with_key(&seed);
+        let texts = SipHasher24::new_with_key(&seed);
+        Self { places, texts, bytes: Box::new([0; MAX_SLOT_BYTES]) }
     }
 
     /// Counts one request, if there is room.
@@ -228,7 +230,7 @@ impl Counters {
 
     /// What is counted under a rule of this name and window, in seconds. Each has its own counts.
     pub(crate) fn rule(&self, name: &str, seconds: u32) -> RuleHash {
-        let mut hasher = self.seed;
+        let mut hasher = self.places;
         hasher.write_u32(seconds);
         hasher.write(name.as_bytes());
         RuleHash(hasher.finish())
@@ -236,7 +238,7 @@ impl Counters {
 
     /// A hash that all workers of this Envoy share, and nobody else.
     pub(crate) fn hash(&self, bytes: &[u8]) -> u64 {
-        self.seed.hash(bytes).h1
+        self.texts.hash(bytes).h1
     }
 
     /// Where it is kept that this is the text of a real key.
@@ -257,7 +259,7 @@ impl Counters {
         fields.put(rule.to_le_bytes());
         fields.put(key.to_le_bytes());
         fields.put(address.to_le_bytes());
-        let hash = self.seed.hash(&bytes);
+        let hash = self.places.hash(&bytes);
         let family = Family { endless: subject.is_endless(), kind: E::KIND };
         Place { slot: SlotName::new(family, hash.h1), tag: Tag::new(rule, hash.h2) }
     }

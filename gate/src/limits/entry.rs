@@ -52,8 +52,6 @@ pub(super) trait Entry: Copy {
     const KIND: Kind;
     /// How many bytes it takes.
     const BYTES: usize;
-    /// What stands where there is none.
-    const VOID: Self;
 
     /// Reads `BYTES` bytes, whatever they are.
     fn read(bytes: &[u8]) -> Self;

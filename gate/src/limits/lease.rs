@@ -46,6 +46,25 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
+    /// Nothing was ever granted.
+    const VOID: Self = Self {
+        tag: Tag::from_number(0),
+        ends: 0,
+        slice: 0,
+        granted: 0,
+        used: 0,
+        granted_before: 0,
+        carried: 0,
+        spent: 0,
+        spent_before: 0,
+        lost: 0,
+        left: 0,
+        again_in: 0,
+        told_at: 0,
+        short_until: 0,
+        epoch: 0,
+    };
+
     /// How a lease stands in the slice of `now`, and that slice: a later one if another worker is
     /// there already, or was before the clock went back a little. One that is new, or was forgotten, gets
     /// `epoch`.
@@ -204,23 +223,6 @@ impl Lease {
 impl Entry for Lease {
     const KIND: Kind = Kind::Lease;
     const BYTES: usize = 64;
-    const VOID: Self = Self {
-        tag: Tag::from_number(0),
-        ends: 0,
-        slice: 0,
-        granted: 0,
-        used: 0,
-        granted_before: 0,
-        carried: 0,
-        spent: 0,
-        spent_before: 0,
-        lost: 0,
-        left: 0,
-        again_in: 0,
-        told_at: 0,
-        short_until: 0,
-        epoch: 0,
-    };
 
     fn read(bytes: &[u8]) -> Self {
         let mut fields = Fields(bytes);

@@ -155,7 +155,7 @@ pub(super) struct Parts<'a> {
     pub(super) noop_module: &'a Path,
     pub(super) idle: SocketAddr,
     pub(super) verifying: SocketAddr,
-    /// Every how many seconds a gateway is under load for one.
+    /// How many kinds of traffic take turns.
     pub(super) turns: u32,
 }
 

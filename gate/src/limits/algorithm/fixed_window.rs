@@ -25,7 +25,6 @@ impl FixedWindow {
 impl Entry for FixedWindow {
     const KIND: Kind = Kind::FixedWindow;
     const BYTES: usize = 16;
-    const VOID: Self = Self { tag: Tag::from_number(0), ends: 0, count: 0 };
 
     fn read(bytes: &[u8]) -> Self {
         let mut fields = Fields(bytes);

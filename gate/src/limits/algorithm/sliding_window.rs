@@ -77,6 +77,15 @@ impl Slices {
 }
 
 impl SlidingWindow {
+    /// Nothing has come.
+    const VOID: Self = Self {
+        tag: Tag::from_number(0),
+        ends: 0,
+        newest: 0,
+        count: 0,
+        past: [Rounded::ZERO; PAST],
+    };
+
     /// Moves on to a slice, and returns its number: a later one if another worker is there already.
     fn move_to(&mut self, slices: Slices, slice: u64) -> u64 {
         let ahead = u64::from(self.newest.wrapping_sub(last_bits(slice)));
@@ -118,13 +127,6 @@ impl SlidingWindow {
 impl Entry for SlidingWindow {
     const KIND: Kind = Kind::SlidingWindow;
     const BYTES: usize = 20 + 2 * PAST;
-    const VOID: Self = Self {
-        tag: Tag::from_number(0),
-        ends: 0,
-        newest: 0,
-        count: 0,
-        past: [Rounded::ZERO; PAST],
-    };
 
     fn read(bytes: &[u8]) -> Self {
         let mut fields = Fields(bytes);

@@ -32,7 +32,6 @@ fn seconds_after(nanoseconds: u64) -> u32 {
 impl Entry for TokenBucket {
     const KIND: Kind = Kind::TokenBucket;
     const BYTES: usize = 16;
-    const VOID: Self = Self { tag: Tag::from_number(0), full_at: 0 };
 
     fn read(bytes: &[u8]) -> Self {
         let mut fields = Fields(bytes);
