@@ -7,8 +7,10 @@
 //! | `load` | what is sent |
 //! | `processor` | who runs on which core, and for how long it has |
 //! | `rounds`, `growth` | measuring |
+//! | `control_plane` | another program measures that |
 //! | `figures`, `machine`, `page` | what is said of it |
 
+mod control_plane;
 mod figures;
 mod ground;
 mod growth;
@@ -25,6 +27,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use self::control_plane::ControlPlane;
 use self::ground::{Ground, Programs};
 use self::machine::Machine;
 use self::page::Part;
@@ -49,6 +52,8 @@ enum What {
     Filters(Filters),
     /// How the cost grows with keys, rules, headers and workers
     Growth(Common),
+    /// What the control plane costs, beside its targets
+    ControlPlane(ControlPlane),
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +90,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         None => filters(&bench.filters),
         Some(What::Filters(options)) => filters(options),
         Some(What::Growth(options)) => growth(options),
+        Some(What::ControlPlane(options)) => control_plane::run(options),
     }
 }
 
@@ -143,7 +149,8 @@ fn build() -> Result<Programs> {
     };
     progress::step("building the load generator");
     let mut cargo = workspace::cargo();
-    cargo.args(["build", "--release", "-p", "bench", "--bins"]);
+    // Without the servers and clients of the control plane's benchmark.
+    cargo.args(["build", "--release", "-p", "bench", "--no-default-features", "--bins"]);
     process::run(cargo)?;
     let folder = workspace::target_dir()?.join("release");
     Ok(Programs {

@@ -1,4 +1,4 @@
-//! The figures as people read them: tables and charts in `docs/benchmarks.md`.
+//! The figures as people read them: tables and charts under `docs/`.
 
 use std::fmt::Write;
 use std::fs;
@@ -11,13 +11,12 @@ use super::machine::Machine;
 use super::scenario::{Gateway, Traffic};
 use crate::workspace;
 
-const PAGE: &str = "docs/benchmarks.md";
-
-/// A part of the page, between two marks.
+/// A part of a page, between two marks.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Part {
     Filters,
     Growth,
+    ControlPlane,
 }
 
 impl Part {
@@ -25,19 +24,28 @@ impl Part {
         match self {
             Self::Filters => "filters",
             Self::Growth => "growth",
+            Self::ControlPlane => "control-plane",
+        }
+    }
+
+    fn page(self) -> &'static str {
+        match self {
+            Self::Filters | Self::Growth => "docs/benchmarks.md",
+            Self::ControlPlane => "docs/benchmarks/control-plane.md",
         }
     }
 }
 
-/// Puts text into the page.
+/// Puts text into its page.
 pub(super) fn write(part: Part, text: &str) -> Result<()> {
-    let file = workspace::root().join(PAGE);
-    let page = fs::read_to_string(&file).with_context(|| format!("cannot read {PAGE}"))?;
+    let name = part.page();
+    let file = workspace::root().join(name);
+    let page = fs::read_to_string(&file).with_context(|| format!("cannot read {name}"))?;
     let (begin, end) = marks(part);
     let (before, rest) = page.split_once(&begin).with_context(|| format!("no {begin}"))?;
     let (_, after) = rest.split_once(&end).with_context(|| format!("no {end}"))?;
     fs::write(&file, format!("{before}{begin}\n{text}{end}{after}"))
-        .with_context(|| format!("cannot write {PAGE}"))
+        .with_context(|| format!("cannot write {name}"))
 }
 
 fn marks(part: Part) -> (String, String) {
