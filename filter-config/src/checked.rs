@@ -16,13 +16,6 @@ pub const MAX_REQUESTS: u32 = 1_000_000_000;
 const MAX_LIMITS: usize = 64;
 /// `shadow`'s name for the limits that keys bring along.
 pub const KEY_LIMIT: &str = "key";
-/// The limits that keys bring along, where they are counted. What is counted beside the limits of the
-/// configuration goes by names that none of those can have.
-pub const OWN_LIMIT: &str = "!key";
-/// Failed attempts, likewise.
-pub const FAILED_ATTEMPTS: &str = "!failed-attempts";
-/// And which keys are real.
-pub const REAL_KEY: &str = "!real-key";
 
 /// How the gate tells the upstream whose request it is: key, scope, owner.
 pub const IDENTITY_HEADERS: [&str; 3] = ["x-keygate-key-id", "x-keygate-scope", "x-keygate-owner"];

@@ -11,9 +11,8 @@ mod field;
 mod layer;
 
 pub use checked::{
-    AuditConfig, CacheConfig, ClientAddressSource, Config, ControlPlaneConfig, FAILED_ATTEMPTS,
-    IDENTITY_HEADERS, KEY_LIMIT, LimitRule, MAX_REQUESTS, MAX_WINDOW_SECONDS, OWN_LIMIT, Quota,
-    REAL_KEY, RouteMatch, ScopeRule,
+    AuditConfig, CacheConfig, ClientAddressSource, Config, ControlPlaneConfig, IDENTITY_HEADERS,
+    KEY_LIMIT, LimitRule, MAX_REQUESTS, MAX_WINDOW_SECONDS, Quota, RouteMatch, ScopeRule,
 };
 pub use document::{
     Audit, BacklogFull, Cache, ClientAddressFrom, ControlPlane, CredentialHeader, Document,

@@ -1,18 +1,17 @@
 //! The servers under measurement, each our own, on free ports.
 
-use std::fmt;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use serde_json::Value;
 use tempfile::TempDir;
 use xtask::process::{ManagedProcess, ProcessSpec};
 use xtask::servers::postgres::{PostgresOptions, PostgresServer};
 use xtask::servers::redis::{RedisOptions, RedisServer};
+pub use xtask::soak::Store;
 use xtask::stack::{
     ControlPlaneOptions, ControlPlaneProcess, Keygate, database_url, free_port, new_secret,
 };
@@ -21,24 +20,6 @@ use super::Options;
 use super::client::{Client, Target};
 use super::cpu::Processes;
 use super::database::Database;
-
-/// A store that figures are of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Store {
-    /// A file
-    Sqlite,
-    /// A `PostgreSQL` server
-    Postgres,
-}
-
-impl fmt::Display for Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Sqlite => "SQLite",
-            Self::Postgres => "PostgreSQL",
-        })
-    }
-}
 
 /// What stands behind a control plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -158,7 +158,7 @@ impl Gate {
 /// or less by the key, so that keys that were learnt together are not asked about together for ever.
 fn due_ms(KeyHash(hash): KeyHash, fresh_ms: u64) -> u64 {
     let [some, ..] = hash.to_le_bytes();
-    fresh_ms / 4 * 3 - fresh_ms / 8 + fresh_ms / 4 * u64::from(some) / 256
+    fresh_ms / 8 * 5 + fresh_ms / 4 * u64::from(some) / 256
 }
 
 /// What a layer finds against a request.

@@ -1,13 +1,13 @@
 //! Rate limits: the last word on a request that may pass.
 
 use edge_protocol::{EventKind, OnOutage, Reach};
-use filter_config::{OWN_LIMIT, Per, Quota, SuccessEvents};
+use filter_config::{Per, Quota, SuccessEvents};
 
 use super::shared_limit::{SharedLimit, Waiting};
 use super::{Decision, Facts, Gate, Pass};
 use crate::audit::About;
 use crate::cache::EntryIndex;
-use crate::limits::{LimitReport, Outcome, RuleHash, SharedSlots, Subject, Verdict};
+use crate::limits::{LimitReport, OWN_LIMIT, Outcome, RuleHash, SharedSlots, Subject, Verdict};
 use crate::problem::{Problem, Refusal};
 use crate::request::Now;
 use crate::tally::Counter;

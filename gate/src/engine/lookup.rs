@@ -1,7 +1,7 @@
 //! Layer 5: asking the control plane about a key, and what its answers mean.
 
 use edge_protocol::{EventKind, Position, Verdict, VerifyAnswer};
-use filter_config::{FAILED_ATTEMPTS, Layer, SuccessEvents};
+use filter_config::{Layer, SuccessEvents};
 
 use super::credential::fingerprint;
 use super::{Decision, Facts, Gate, REST_MS};
@@ -287,8 +287,7 @@ impl Gate {
     ) -> Refusal {
         let window = self.config.failed_attempts;
         let subject = Subject::Address(facts.subject());
-        let rule = self.counters.rule(FAILED_ATTEMPTS, window.seconds);
-        let outcome = self.counters.take(slots, rule, window, subject, now);
+        let outcome = self.counters.take(slots, self.failures, window, subject, now);
         if outcome.verdict == LimitVerdict::Over
             && let Some(refusal) = self.failed_too_often(outcome.ends, about, now)
         {
@@ -307,8 +306,7 @@ impl Gate {
     ) -> Option<Refusal> {
         let window = self.config.failed_attempts;
         let subject = Subject::Address(facts.subject());
-        let rule = self.counters.rule(FAILED_ATTEMPTS, window.seconds);
-        let outcome = self.counters.look(slots, rule, window, subject, now);
+        let outcome = self.counters.look(slots, self.failures, window, subject, now);
         let is_over = outcome.verdict == LimitVerdict::Over;
         if !is_over || self.counters.remembers_key(slots, key, now) {
             return None;

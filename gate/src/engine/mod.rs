@@ -27,7 +27,9 @@ use crate::delivery::Delivery;
 use crate::feed::Feed;
 use crate::fleet::{Asks, Fleet};
 use crate::flights::Flights;
-use crate::limits::{Counters, LimitReport, RateLimitHeaders, RuleHash, SharedSlots};
+use crate::limits::{
+    Counters, FAILED_ATTEMPTS, LimitReport, RateLimitHeaders, RuleHash, SharedSlots,
+};
 use crate::message::{Answer, Call, Message};
 use crate::problem::{Problem, Refusal};
 use crate::request::{Credential, Now, Request, StreamId};
@@ -88,6 +90,8 @@ pub struct Gate {
     counters: Counters,
     /// What the limits of the configuration are counted under, in its order.
     rules: Box<[RuleHash]>,
+    /// What failed attempts are counted under.
+    failures: RuleHash,
     known: KeyCache,
     unknown: UnknownKeys,
     flights: Flights,
@@ -130,6 +134,7 @@ impl Gate {
         let counters = Counters::new(seeds.shared);
         let rules = config.limits.iter();
         let rules = rules.map(|limit| counters.rule(&limit.name, limit.quota.seconds)).collect();
+        let failures = counters.rule(FAILED_ATTEMPTS, config.failed_attempts.seconds);
         let [a, b, c, d, ..] = seeds.source;
         Self {
             hasher: SipHasher24::new_with_key(&seeds.cache),
@@ -140,6 +145,7 @@ impl Gate {
             asks_rest_until_ms: 0,
             counters,
             rules,
+            failures,
             known: KeyCache::new(config.cache.keys),
             unknown: UnknownKeys::new(),
             flights: Flights::new(),

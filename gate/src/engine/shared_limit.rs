@@ -4,13 +4,15 @@
 use edge_protocol::leases::{
     Ask, Grant, LeaseAnswer, LeaseCall, Presence, Slices, pool_of, share_of,
 };
-use filter_config::{Config, OWN_LIMIT, Quota};
+use filter_config::{Config, Quota};
 
 use super::limit::Progress;
 use super::{Decision, Facts, Gate, REST_MS};
 use crate::cache::KeyHash;
 use crate::fleet::{LeaseCallId, Share, Target, Wanted};
-use crate::limits::{Lease, Outcome, SharedSlots, Spent, Subject, Verdict, seconds, seconds_after};
+use crate::limits::{
+    Lease, OWN_LIMIT, Outcome, SharedSlots, Spent, Subject, Verdict, seconds, seconds_after,
+};
 use crate::message::{Answer, Message};
 use crate::request::{Now, StreamId};
 use crate::tally::Counter;

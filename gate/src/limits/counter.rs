@@ -2,11 +2,12 @@
 
 use edge_protocol::Algorithm;
 use edge_protocol::leases::{Grant, Slices};
-use filter_config::{Quota, REAL_KEY};
+use filter_config::Quota;
 use siphasher::sip128::{SipHasher13, SipHasher24};
 use std::hash::Hasher;
 use std::ops::ControlFlow;
 
+use super::REAL_KEY;
 use super::algorithm::fixed_window::FixedWindow;
 use super::algorithm::sliding_window::SlidingWindow;
 use super::algorithm::token_bucket::TokenBucket;

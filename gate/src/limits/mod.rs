@@ -22,3 +22,11 @@ pub use recollection::Recollection;
 pub use report::{LimitReport, RateLimitHeaders};
 pub use slots::{MAX_SLOT_BYTES, SharedSlots, SlotName, Version};
 pub(crate) use subject::Subject;
+
+/// The limits that keys bring along, where they are counted. What is counted beside the limits of the
+/// configuration goes by names that none of those can have.
+pub(crate) const OWN_LIMIT: &str = "!key";
+/// Failed attempts, likewise.
+pub(crate) const FAILED_ATTEMPTS: &str = "!failed-attempts";
+/// And which keys are real.
+const REAL_KEY: &str = "!real-key";
