@@ -31,6 +31,7 @@ pub mod clock;
 pub mod config;
 pub mod doctor;
 pub mod edge;
+pub mod gather;
 pub mod health;
 pub mod http;
 pub mod jobs;

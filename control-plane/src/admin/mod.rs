@@ -131,7 +131,7 @@ impl From<StoreError> for Problem {
         tracing::error!(%error, "the database failed");
         Self::new(match error {
             StoreError::Database(_) => Code::DatabaseUnavailable,
-            StoreError::Corrupt(_) => Code::Internal,
+            StoreError::Corrupt(_) | StoreError::GivenUp(_) => Code::Internal,
         })
     }
 }

@@ -58,6 +58,7 @@ macro_rules! suite {
         $crate::store::conformance::suite!(@ $fresh:
             a_key_comes_back_as_it_was_added,
             a_key_is_found_by_its_digest_and_by_no_other,
+            many_keys_are_found_at_once,
             adding_a_key_logs_and_publishes_it_or_does_nothing_at_all,
             a_revocation_is_once_and_for_good,
             the_last_usable_admin_key_is_kept_when_asked_for,
@@ -225,6 +226,12 @@ pub(crate) fn batch_of(
 async fn events(store: &dyn Store) -> Vec<EventKind> {
     let rows = store.audit_rows(&AuditFilter::default(), 1000).await.expect("rows");
     rows.iter().rev().map(|row| row.entry.event.kind).collect()
+}
+
+/// The key that is looked up by the digest of this number.
+async fn found_at(store: &dyn Store, number: u64) -> Option<StoredKey> {
+    let lookup = store.look_up(&[digest(number)]).await.expect("read");
+    lookup.first_of(&[digest(number)]).expect("right")
 }
 
 async fn key(store: &dyn Store, number: u64) -> Key {

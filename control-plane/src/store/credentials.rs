@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use key_policy::KeyId;
 
-use super::{Lookup, StoreError};
+use super::StoreError;
 use crate::{
     audit::AuditEntry,
     keys::{
@@ -40,14 +40,6 @@ pub struct SecretUse {
 /// How keys are recognised.
 #[async_trait]
 pub trait CredentialStore: Send + Sync {
-    /// The key of one of two digests, in one snapshot: a key that moves from one to the other
-    /// meanwhile is found all the same. Two index look-ups.
-    async fn look_up_either(
-        &self,
-        current: &LookupDigest,
-        previous: &LookupDigest,
-    ) -> Result<Lookup, StoreError>;
-
     /// Moves a key to the digest of another secret key; only while the database still has it where
     /// it was found, and names that secret key as the deployment's. Says whether it was moved.
     async fn move_lookup(

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use edge_protocol::{Position, Scope};
 use jiff::Timestamp;
 use key_policy::KeyId;
+use std::collections::HashMap;
 
 use super::{
     StoreError,
@@ -16,14 +17,24 @@ use crate::{
     keys::{Key, StoredKey, digest::LookupDigest},
 };
 
-/// A key's row, and where the feed stood when it was read.
+/// Keys' rows, and where the feed stood when they were read.
 #[derive(Clone, Debug)]
 pub struct Lookup {
-    /// The feed's position, of the same snapshot as the row: every change up to it is in the row,
+    /// The feed's position, of the same snapshot as the rows: every change up to it is in the rows,
     /// no later one is.
     pub as_of: Position,
-    /// The key, if there is one.
-    pub found: Option<StoredKey>,
+    /// The keys that are there. A row that cannot be right keeps nobody from the others.
+    pub found: HashMap<LookupDigest, Result<StoredKey, StoreError>>,
+}
+
+impl Lookup {
+    /// The key of the first of these digests that there is a key of.
+    ///
+    /// # Errors
+    /// When its row cannot be right.
+    pub fn first_of(&self, digests: &[LookupDigest]) -> Result<Option<StoredKey>, StoreError> {
+        digests.iter().find_map(|digest| self.found.get(digest)).cloned().transpose()
+    }
 }
 
 /// A condition on whatever may end the use of a key.
@@ -169,8 +180,9 @@ pub trait KeyStore: Send + Sync {
     /// The key of that public name.
     async fn key(&self, key_id: KeyId) -> Result<Option<Key>, StoreError>;
 
-    /// The key of that digest. One index look-up.
-    async fn look_up(&self, digest: &LookupDigest) -> Result<Lookup, StoreError>;
+    /// The keys of these digests, in one snapshot: one that moves from one digest to another
+    /// meanwhile is found all the same. An index look-up each.
+    async fn look_up(&self, digests: &[LookupDigest]) -> Result<Lookup, StoreError>;
 
     /// Keys, newest first.
     async fn keys(&self, query: &KeyQuery) -> Result<Vec<Key>, StoreError>;

@@ -42,8 +42,9 @@ pub use open::{OpenError, migrate, open};
 pub use usage::{FilterBatch, UsageStore};
 
 use async_trait::async_trait;
+use std::sync::Arc;
 
-use crate::metrics;
+use crate::{gather::GivenUp, metrics};
 use audit_chain::AuditChain;
 use backup::BackupStore;
 use credentials::CredentialStore;
@@ -52,15 +53,18 @@ use once::OnceStore;
 use pools::PoolState;
 use totp::TotpStore;
 
-/// The database could not do it.
-#[derive(Debug, thiserror::Error)]
+/// The database could not do it. It may be told to several who waited for the same.
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database's own word.
     #[error("database: {0}")]
-    Database(sqlx::Error),
+    Database(Arc<sqlx::Error>),
     /// A row that this program could not have written.
     #[error("the database holds a value that cannot be right: {0}")]
     Corrupt(String),
+    /// Whoever was to ask it for several at once has failed.
+    #[error("the database was not asked to the end: {0}")]
+    GivenUp(#[from] GivenUp),
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -75,7 +79,7 @@ impl From<sqlx::Error> for StoreError {
             _ => "other",
         };
         ::metrics::counter!(metrics::DATABASE_ERRORS, "kind" => kind).increment(1);
-        Self::Database(error)
+        Self::Database(Arc::new(error))
     }
 }
 

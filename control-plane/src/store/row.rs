@@ -7,7 +7,7 @@ pub(super) use cells::Cells;
 
 use jiff::Timestamp;
 use key_policy::KeyId;
-use std::{fmt::Display, str::FromStr};
+use std::{collections::HashMap, fmt::Display, str::FromStr};
 
 use super::{Lookup, StoreError, pools::KeyCounts};
 use crate::keys::{
@@ -142,10 +142,17 @@ pub(super) fn position(epoch: Option<String>, sequence: i64) -> Result<Position,
     Ok(Position { epoch, sequence: unsigned(sequence, "sequence")? })
 }
 
-/// Where the feed stood, and the key of the same row, if there is one.
-pub(super) fn lookup(row: &impl Cells) -> Result<Lookup, StoreError> {
-    let as_of = position(optional_text(row, "epoch")?, row.integer("sequence")?)?;
-    let missing = row.optional_text("key_id")?.is_none();
-    let found = if missing { None } else { Some(stored_key(row)?) };
+/// Where the feed stood, which each of the rows says, and the keys of those rows that have one: a
+/// look-up that finds nothing has one row, without a key.
+pub(super) fn lookup(rows: &[impl Cells]) -> Result<Lookup, StoreError> {
+    let first =
+        rows.first().ok_or_else(|| StoreError::Corrupt("the feed is missing".to_owned()))?;
+    let as_of = position(optional_text(first, "epoch")?, first.integer("sequence")?)?;
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in rows {
+        if row.optional_text("key_id")?.is_some() {
+            found.insert(bytes(row, "lookup")?, stored_key(row));
+        }
+    }
     Ok(Lookup { as_of, found })
 }

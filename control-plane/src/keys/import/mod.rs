@@ -30,7 +30,7 @@ use crate::{
     audit::{Actor, AuditEntry},
     random::{self, RandomError},
     store::{
-        Lookup, StoreError,
+        StoreError,
         once::{Claim, MadeRequest},
     },
 };
@@ -235,14 +235,9 @@ impl Issuer {
 
     /// The name under which a key is known, by either secret key.
     async fn find(&self, key: &PresentedKey) -> Result<Option<KeyId>, StoreError> {
-        let current = self.secret.lookup.lookup(key.expose());
-        let Lookup { found, .. } = match &self.previous_secret {
-            None => self.store.look_up(&current).await?,
-            Some(previous) => {
-                let previous = previous.lookup.lookup(key.expose());
-                self.store.look_up_either(&current, &previous).await?
-            }
-        };
+        let secrets = std::iter::once(&self.secret).chain(&self.previous_secret);
+        let digests: Vec<_> = secrets.map(|it| it.lookup.lookup(key.expose())).collect();
+        let found = self.store.look_up(&digests).await?.first_of(&digests)?;
         Ok(found.map(|stored| stored.key.key_id))
     }
 }

@@ -1,5 +1,6 @@
 //! Telling whether a presented key is one of ours.
 
+mod rows;
 mod upkeep;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ use crate::{
     store::{Store, StoreError},
     telemetry::spans,
 };
+use rows::{Found, Rows};
 use upkeep::Upkeep;
 
 /// How many verified keys are remembered.
@@ -109,6 +111,7 @@ type Remembered = ([u8; 32], [u8; 32]);
 /// Verifies keys.
 pub struct Verifier {
     store: Arc<dyn Store>,
+    rows: Rows,
     policy: Policy,
     lookup: Secret,
     previous: Option<Secret>,
@@ -139,6 +142,7 @@ impl Verifier {
     ) -> Result<Self, RandomError> {
         let memory_key = zeroize::Zeroizing::new(random::bytes::<32>(&*random)?);
         Ok(Self {
+            rows: Rows::new(Arc::clone(&store)),
             store,
             policy,
             lookup: secrets.current.clone(),
@@ -207,19 +211,11 @@ impl Verifier {
         compared: &mut Compared,
     ) -> Result<Verification, VerifyError> {
         let says_test = self.policy.environment_of(key.expose()) == Some(Environment::Test);
-        let current = self.lookup.lookup.lookup(key.expose());
-        let previous = self.previous.as_ref().map(|it| it.lookup.lookup(key.expose()));
-        let reading = async {
-            match &previous {
-                None => self.store.look_up(&current).await,
-                Some(previous) => self.store.look_up_either(&current, previous).await,
-            }
-        };
-        let lookup = reading
-            .instrument(tracing::trace_span!(target: spans::TARGET, "database look-up"))
-            .await?;
-        let as_of = lookup.as_of;
-        let outcome = match lookup.found {
+        let secrets = std::iter::once(&self.lookup).chain(&self.previous);
+        let digests = secrets.map(|it| it.lookup.lookup(key.expose())).collect();
+        let span = tracing::trace_span!(target: spans::TARGET, "database look-up");
+        let Found { as_of, stored } = self.rows.read(digests).instrument(span).await?;
+        let outcome = match stored {
             // A made-up test key is nothing of ours, so nothing to raise an alarm about.
             None => Outcome::Unknown,
             Some(stored)
@@ -298,6 +294,7 @@ mod tests {
         what_is_remembered_counts_only_for_the_hash_it_was_found_right_for,
         a_change_of_the_row_shows_at_once_though_the_key_is_remembered,
         a_database_that_is_gone_is_an_error_and_not_an_unknown_key,
+        many_at_once_are_told_each_of_their_own_key,
     );
 
     fn presented(text: &str) -> PresentedKey {
@@ -390,6 +387,28 @@ mod tests {
             let outcome = outcome(&it, &text).await;
             assert_eq!(matches!(outcome, Outcome::Known(_)), passes, "{test_keys:?}");
             assert_eq!(outcome == Outcome::TestKeyRefused, !passes);
+        }
+    }
+
+    async fn many_at_once_are_told_each_of_their_own_key(database: Database) {
+        let it = Arc::new(TestService::start_at(database).await);
+        let mut keys = Vec::new();
+        for name in ["a", "b", "c"] {
+            keys.push(it.issue(request(name)).await);
+        }
+        // Rows that are damaged are in the way of nobody else.
+        it.database.execute("UPDATE api_keys SET metadata = '[]' WHERE name = 'c'").await;
+        let mut askers = tokio::task::JoinSet::new();
+        for (key, text) in keys.iter().cycle().take(60).cloned() {
+            let it = Arc::clone(&it);
+            askers.spawn(async move { (key, it.service.verifier.verify(presented(&text)).await) });
+        }
+        for (key, told) in askers.join_all().await {
+            match told {
+                Ok(told) => assert_eq!(told.outcome, Outcome::Known(Box::new(key))),
+                Err(VerifyError::Store(StoreError::Corrupt(_))) => assert_eq!(key.name, "c"),
+                Err(error) => panic!("{error}"),
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use edge_protocol::EventKind;
 use std::sync::Arc;
 
-use super::{add, admin, at, digest, events, key_id, stored};
+use super::{add, admin, at, digest, events, found_at, key_id, stored};
 use crate::{
     audit::AuditEntry,
     keys::{
@@ -34,12 +34,14 @@ pub(crate) async fn a_key_is_found_by_either_of_two_digests(store: Arc<dyn Store
     for (current, previous, found) in
         [(1, 9, Some(1)), (9, 1, Some(1)), (2, 1, Some(2)), (1, 2, Some(1)), (8, 9, None)]
     {
-        let lookup = store.look_up_either(&digest(current), &digest(previous)).await.expect("read");
+        let digests = [digest(current), digest(previous)];
+        let lookup = store.look_up(&digests).await.expect("read");
         assert_eq!(lookup.as_of.sequence, 2);
-        assert_eq!(lookup.found.map(|found| found.key.key_id), found.map(key_id));
+        let first = lookup.first_of(&digests).expect("right");
+        assert_eq!(first.map(|first| first.key.key_id), found.map(key_id));
     }
-    let found = store.look_up_either(&digest(1), &digest(9)).await.expect("read").found;
-    assert_eq!(found.expect("found").lookup_secret, SecretName::from_stored(OLD));
+    let found = found_at(&*store, 1).await.expect("found");
+    assert_eq!(found.lookup_secret, SecretName::from_stored(OLD));
 }
 
 pub(crate) async fn a_key_moves_only_to_the_secret_key_that_the_database_names(
@@ -53,9 +55,9 @@ pub(crate) async fn a_key_moves_only_to_the_secret_key_that_the_database_names(
     assert!(!move_it(7, place(NEW, 5)).await);
     assert!(move_it(1, place(NEW, 5)).await);
     assert!(!move_it(1, place(NEW, 5)).await);
-    let found = store.look_up(&digest(5)).await.expect("read").found.expect("found");
+    let found = found_at(&*store, 5).await.expect("found");
     assert_eq!(found.lookup_secret, SecretName::from_stored(NEW));
-    assert!(store.look_up(&digest(1)).await.expect("read").found.is_none());
+    assert!(found_at(&*store, 1).await.is_none());
     // Nobody has to hear of it.
     assert_eq!(store.position().await.expect("read").sequence, 1);
 }
@@ -75,7 +77,7 @@ pub(crate) async fn a_hash_gives_way_only_to_a_dearer_one(store: Arc<dyn Store>)
     assert!(!replace(&hash(1234, 2), &hash(2000, 3)).await);
     assert!(replace(&key.secret, &hash(2000, 4)).await);
     assert!(!replace(&key.secret, &hash(3000, 5)).await);
-    let found = store.look_up(&digest(1)).await.expect("read").found.expect("found");
+    let found = found_at(&*store, 1).await.expect("found");
     assert_eq!(found.secret, hash(2000, 4));
     assert_eq!(store.position().await.expect("read").sequence, 1);
 }

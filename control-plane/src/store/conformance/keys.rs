@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use edge_protocol::{EventKind, KeyEnvironment};
 
-use super::{add, admin, at, digest, entry, events, key_id, page, revoke, stored};
+use super::{add, admin, at, digest, entry, events, found_at, key_id, page, revoke, stored};
 use crate::store::{
     Revocation, RevokeGuard, RevokeRequest, Store, cursor::KeyCursor, key_filter::KeyFilter,
 };
@@ -26,16 +26,30 @@ pub(crate) async fn a_key_comes_back_as_it_was_added(store: Arc<dyn Store>) {
 
 pub(crate) async fn a_key_is_found_by_its_digest_and_by_no_other(store: Arc<dyn Store>) {
     let key = stored(1);
-    let before = store.look_up(&digest(1)).await.expect("read");
-    assert!(before.found.is_none());
+    let before = store.look_up(&[digest(1)]).await.expect("read");
+    assert!(before.found.is_empty());
     add(&*store, &key).await;
-    let after = store.look_up(&digest(1)).await.expect("read");
-    let found = after.found.expect("found");
+    let after = store.look_up(&[digest(1)]).await.expect("read");
+    let found = after.first_of(&[digest(1)]).expect("right").expect("found");
     assert_eq!((found.key, found.lookup, found.secret), (key.key, key.lookup, key.secret));
     // The position is of the same moment as the row.
     assert_eq!((before.as_of.sequence, after.as_of.sequence), (0, 1));
     assert_eq!(before.as_of.epoch, after.as_of.epoch);
-    assert!(store.look_up(&digest(2)).await.expect("read").found.is_none());
+    assert!(found_at(&*store, 2).await.is_none());
+}
+
+pub(crate) async fn many_keys_are_found_at_once(store: Arc<dyn Store>) {
+    for number in 1..=3 {
+        add(&*store, &stored(number)).await;
+    }
+    // Some that are not there, and one that is asked for twice.
+    let digests = [7, 3, 1, 8, 3].map(digest);
+    let lookup = store.look_up(&digests).await.expect("read");
+    assert_eq!(lookup.as_of.sequence, 3);
+    let mut found: Vec<_> = lookup.found.values().map(|it| it.as_ref().expect("right")).collect();
+    found.sort_by_key(|it| it.key.key_id);
+    let found: Vec<_> = found.iter().map(|it| (it.key.key_id, it.lookup)).collect();
+    assert_eq!(found, [(key_id(1), digest(1)), (key_id(3), digest(3))]);
 }
 
 pub(crate) async fn adding_a_key_logs_and_publishes_it_or_does_nothing_at_all(

@@ -4,7 +4,8 @@ use edge_protocol::{ChangeKind, EventKind};
 use std::sync::Arc;
 
 use super::{
-    RevokeGuard, add, admin, at, digest, entry, events, key, key_id, page, revoke, stored, told,
+    RevokeGuard, add, admin, at, digest, entry, events, found_at, key, key_id, page, revoke,
+    stored, told,
 };
 use crate::{
     audit::AuditEntry,
@@ -56,7 +57,7 @@ pub(crate) async fn a_rotation_is_made_as_a_whole_and_once(store: Arc<dyn Store>
     assert_eq!(key(&*store, 2).await, request.successor.key);
     // Both are found by what is presented.
     for number in [1, 2] {
-        let found = store.look_up(&digest(number)).await.expect("read").found.expect("found");
+        let found = found_at(&*store, number).await.expect("found");
         assert_eq!(found.key.key_id, key_id(number));
     }
     let logged = [EventKind::KeyCreated, EventKind::KeyRotated, EventKind::KeyCreated];

@@ -286,10 +286,10 @@ impl KeyStore for PostgresStore {
             .transpose()
     }
 
-    async fn look_up(&self, digest: &LookupDigest) -> Result<Lookup, StoreError> {
-        // One statement is one snapshot: the position and the row belong together.
-        let row = sqlx::query(LOOK_UP).bind(digest.as_slice()).fetch_one(&self.pool).await?;
-        row::lookup(&row)
+    async fn look_up(&self, digests: &[LookupDigest]) -> Result<Lookup, StoreError> {
+        let digests: Vec<_> = digests.iter().map(<[u8; 16]>::as_slice).collect();
+        // One statement is one snapshot: the position and the rows belong together.
+        row::lookup(&sqlx::query(LOOK_UP).bind(digests).fetch_all(&self.pool).await?)
     }
 
     async fn keys(&self, query: &KeyQuery) -> Result<Vec<Key>, StoreError> {
@@ -340,12 +340,12 @@ impl KeyStore for PostgresStore {
     }
 }
 
-/// The look-up of a key by its digest, on which every first verification depends.
+/// The look-up of keys by their digests, on which every first verification depends.
 pub(in crate::store) const LOOK_UP: &str = concat!(
     "SELECT feed.epoch, feed.sequence, lookup, lookup_secret, hash_algorithm, hash_iterations,
             hash_salt, hash, ",
     key_columns!(),
     " FROM (SELECT sequence, (SELECT value FROM settings WHERE name = 'feed_epoch') AS epoch
             FROM feed_head) AS feed
-     LEFT JOIN api_keys ON lookup = $1"
+     LEFT JOIN api_keys ON lookup = ANY($1)"
 );

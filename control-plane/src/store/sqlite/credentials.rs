@@ -12,9 +12,8 @@ use crate::{
         hashing::SecretHash,
     },
     store::{
-        Lookup,
         credentials::{CredentialStore, LookupPlace, SECRET_NAME, SecretUse},
-        row::{self, key_columns, unsigned},
+        row::unsigned,
     },
 };
 
@@ -43,29 +42,6 @@ impl SqliteStore {
 
 #[async_trait]
 impl CredentialStore for SqliteStore {
-    async fn look_up_either(
-        &self,
-        current: &LookupDigest,
-        previous: &LookupDigest,
-    ) -> Result<Lookup, StoreError> {
-        let row = sqlx::query(concat!(
-            "SELECT feed.epoch, feed.sequence, lookup, lookup_secret, hash_algorithm, hash_iterations,
-                    hash_salt, hash, ",
-            key_columns!(),
-            " FROM (SELECT coalesce(max(sequence), 0) AS sequence,
-                           (SELECT value FROM settings WHERE name = 'feed_epoch') AS epoch
-                    FROM change_log) AS feed
-             LEFT JOIN api_keys ON lookup IN (?, ?)
-             ORDER BY lookup = ? DESC LIMIT 1"
-        ))
-        .bind(current.as_slice())
-        .bind(previous.as_slice())
-        .bind(current.as_slice())
-        .fetch_one(&self.readers)
-        .await?;
-        row::lookup(&row)
-    }
-
     async fn move_lookup(
         &self,
         key_id: KeyId,

@@ -280,10 +280,10 @@ impl KeyStore for SqliteStore {
         find(&mut *self.readers.acquire().await?, key_id).await
     }
 
-    async fn look_up(&self, digest: &LookupDigest) -> Result<Lookup, StoreError> {
-        // One statement is one snapshot: the position and the row belong together.
-        let row = sqlx::query(LOOK_UP).bind(digest.as_slice()).fetch_one(&self.readers).await?;
-        row::lookup(&row)
+    async fn look_up(&self, digests: &[LookupDigest]) -> Result<Lookup, StoreError> {
+        let digests = to_json(&digests.iter().map(hex::encode).collect::<Vec<_>>())?;
+        // One statement is one snapshot: the position and the rows belong together.
+        row::lookup(&sqlx::query(LOOK_UP).bind(digests).fetch_all(&self.readers).await?)
     }
 
     async fn keys(&self, query: &KeyQuery) -> Result<Vec<Key>, StoreError> {
@@ -327,7 +327,7 @@ impl KeyStore for SqliteStore {
     }
 }
 
-/// The look-up of a key by its digest, on which every first verification depends.
+/// The look-up of keys by their digests, on which every first verification depends.
 pub(in crate::store) const LOOK_UP: &str = concat!(
     "SELECT feed.epoch, feed.sequence, lookup, lookup_secret, hash_algorithm, hash_iterations,
             hash_salt, hash, ",
@@ -335,5 +335,5 @@ pub(in crate::store) const LOOK_UP: &str = concat!(
     " FROM (SELECT coalesce(max(sequence), 0) AS sequence,
                    (SELECT value FROM settings WHERE name = 'feed_epoch') AS epoch
             FROM change_log) AS feed
-     LEFT JOIN api_keys ON lookup = ?"
+     LEFT JOIN api_keys ON lookup IN (SELECT unhex(value) FROM json_each(?))"
 );

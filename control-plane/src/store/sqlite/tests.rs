@@ -197,7 +197,7 @@ async fn another_database_under_the_service_is_told_by_its_epoch() {
         .expect("written");
     assert_eq!(store.position().await.expect("read").epoch, "other");
     assert_eq!(store.changes(0, 10).await.expect("read").0.epoch, "other");
-    assert_eq!(store.look_up(&[0; 16]).await.expect("read").as_of.epoch, "other");
+    assert_eq!(store.look_up(&[[0; 16]]).await.expect("read").as_of.epoch, "other");
     store.refresh().await.expect("read");
     assert!(news.has_changed().expect("open"));
     news.mark_unchanged();

@@ -1,0 +1,56 @@
+//! Reading the rows of presented keys: of all that are asked about while the database answers, in one
+//! statement.
+
+use edge_protocol::Position;
+use std::sync::Arc;
+
+use crate::{
+    gather::{AnswersMany, Bounds, Gather},
+    keys::{StoredKey, digest::LookupDigest},
+    store::{Store, StoreError},
+};
+
+/// As many keys fit into a statement that takes a millisecond or two. The second is there so that one
+/// slow statement does not hold up everybody.
+const BOUNDS: Bounds = Bounds { questions: 64, rounds: 2 };
+
+/// A key's row, and where the feed stood when it was read.
+pub(super) struct Found {
+    /// The feed's position, of the same snapshot as the row.
+    pub as_of: Position,
+    /// The key, if there is one.
+    pub stored: Option<StoredKey>,
+}
+
+/// The rows of keys, for many who ask at once.
+pub(super) struct Rows(Gather<Reader>);
+
+impl Rows {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        Self(Gather::new(Reader(store), BOUNDS))
+    }
+
+    /// The key of the first of these digests that there is a key of.
+    ///
+    /// # Errors
+    /// When the database does not say.
+    pub(super) async fn read(&self, digests: Vec<LookupDigest>) -> Result<Found, StoreError> {
+        self.0.ask(digests).await?
+    }
+}
+
+struct Reader(Arc<dyn Store>);
+
+impl AnswersMany for Reader {
+    type Question = Vec<LookupDigest>;
+    type Answer = Result<Found, StoreError>;
+
+    async fn answer(&self, questions: Vec<Self::Question>) -> Vec<Self::Answer> {
+        let lookup = self.0.look_up(&questions.concat()).await;
+        let answer = |digests: &Vec<LookupDigest>| {
+            let lookup = lookup.as_ref().map_err(Clone::clone)?;
+            Ok(Found { as_of: lookup.as_of.clone(), stored: lookup.first_of(digests)? })
+        };
+        questions.iter().map(answer).collect()
+    }
+}
