@@ -16,6 +16,11 @@ pub trait AnswersMany: Send + Sync + 'static {
     /// What is told.
     type Answer: Send + 'static;
 
+    /// How much of a round a question takes.
+    fn weight(_question: &Self::Question) -> usize {
+        1
+    }
+
     /// Answers all of them, in their order.
     fn answer(
         &self,
@@ -28,12 +33,12 @@ pub trait AnswersMany: Send + Sync + 'static {
 #[error("it was given up before there was an answer")]
 pub struct GivenUp;
 
-/// How many at once, and in how many rounds that are under way at the same time.
+/// How much at once, and in how many rounds that are under way at the same time.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Questions of a round.
-    pub questions: usize,
-    /// Rounds at the same time.
+    /// What the questions of a round may weigh together. One alone may weigh more.
+    pub weight: usize,
+    /// Rounds at the same time. One: questions are answered in the order in which they came.
     pub rounds: usize,
 }
 
@@ -124,7 +129,12 @@ impl<T: AnswersMany> Runner<T> {
     fn next_round(&mut self) -> Option<Round<T>> {
         let mut state = self.shared.state();
         state.waiting.retain(|it| !it.tell.is_closed());
-        let count = state.waiting.len().min(self.shared.bounds.questions);
+        let mut weight = 0;
+        let fitting = state.waiting.iter().take_while(|it| {
+            weight += T::weight(&it.question);
+            weight <= self.shared.bounds.weight
+        });
+        let count = fitting.count().max(1).min(state.waiting.len());
         if count == 0 {
             state.runners -= 1;
             self.counted = false;
@@ -153,6 +163,9 @@ mod tests {
     use super::*;
     use tokio::{sync::Semaphore, task::JoinSet};
 
+    /// A question that weighs more than a round may.
+    const HEAVY: u32 = 50;
+
     /// Answers with the size of the round, when it may; panics when it is asked for 0.
     struct Sizes {
         may: Arc<Semaphore>,
@@ -161,6 +174,10 @@ mod tests {
     impl AnswersMany for Sizes {
         type Question = u32;
         type Answer = (u32, usize);
+
+        fn weight(question: &u32) -> usize {
+            if *question == HEAVY { 100 } else { 1 }
+        }
 
         async fn answer(&self, questions: Vec<u32>) -> Vec<(u32, usize)> {
             self.may.acquire().await.expect("open").forget();
@@ -177,10 +194,10 @@ mod tests {
     }
 
     impl Asked {
-        fn new(questions: usize, rounds: usize) -> Self {
+        fn new(weight: usize, rounds: usize) -> Self {
             let may = Arc::new(Semaphore::new(0));
             let sizes = Sizes { may: Arc::clone(&may) };
-            let gather = Arc::new(Gather::new(sizes, Bounds { questions, rounds }));
+            let gather = Arc::new(Gather::new(sizes, Bounds { weight, rounds }));
             Self { gather, may, askers: JoinSet::new() }
         }
 
@@ -223,6 +240,16 @@ mod tests {
         let told = it.told().await;
         let sizes: Vec<_> = told.iter().map(|it| it.expect("told").1).collect();
         assert_eq!(sizes, [1, 1, 2, 2, 2, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_question_that_weighs_too_much_has_a_round_of_its_own() {
+        let mut it = Asked::new(2, 1);
+        for question in [1, 2, HEAVY, 51, 52] {
+            it.ask(question).await;
+        }
+        let sizes = [(1, 1), (2, 1), (HEAVY, 1), (51, 2), (52, 2)];
+        assert_eq!(it.told().await, sizes.map(Ok));
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ use crate::{
     },
     clock::Clock,
     config::{Config, TestKeys},
-    edge::followers::Followers,
+    edge::{event_writer::EventWriter, followers::Followers},
     health::Answers,
     http::request_id,
     keys::{issue::Issuer, last_used::LastUsed, once::Once, pool::HashPool, verify::Verifier},
@@ -149,8 +149,10 @@ pub struct Service {
     pub fleet: FleetLimits,
     /// Drops usage that is older than it is kept.
     pub usage_keeper: usage::keeper::Keeper,
+    /// Writes what filters report.
+    pub event_writer: EventWriter,
     /// Notes uses of keys.
-    pub last_used: LastUsed,
+    pub last_used: Arc<LastUsed>,
     /// What filters have to show.
     pub edge_token: EdgeToken,
     /// Changes that are being made; they outlive those who asked for them.
@@ -196,6 +198,7 @@ impl Service {
                 None => Arc::new(memory),
             }
         };
+        let last_used = Arc::new(LastUsed::default());
         let meters = AdminMeters { calls: meter(), failures: meter() };
         Ok(Self {
             environment: config.environment,
@@ -243,7 +246,8 @@ impl Service {
                 Arc::clone(&clock),
                 config.usage.retention_days,
             ),
-            last_used: LastUsed::default(),
+            event_writer: EventWriter::new(Arc::clone(&store), Arc::clone(&last_used)),
+            last_used,
             edge_token: EdgeToken::new(edge_token),
             redis,
             answers: Answers::default(),

@@ -7,16 +7,12 @@ use axum::{
 };
 use edge_protocol::{Event, EventAck, EventBatch, EventKind};
 use key_policy::KeyId;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{fault::Fault, verify::unreadable};
 use crate::{
-    audit::AuditEntry,
-    http::wording::without_input,
-    metrics,
-    service::Service,
-    store::{BatchOutcome, FilterBatch},
-    usage::{Uses, ingest},
+    audit::AuditEntry, http::wording::without_input, service::Service, store::FilterBatch,
+    usage::ingest,
 };
 
 const SOURCE_CHARS: usize = 32;
@@ -37,30 +33,9 @@ pub(super) async fn handler(
         .map_err(|error| Fault::Invalid(error.to_string()))?;
     let EventBatch { source, batch, events, .. } = batch;
     let entries = events.into_iter().map(|event| AuditEntry { event, actor: None }).collect();
-    let batch = FilterBatch { source, batch, at: now, entries, usage };
-    let label = match service.store.append_batch(&batch).await? {
-        BatchOutcome::Stored => {
-            ingest::note_uses(&batch.usage, &service.last_used);
-            measure(&batch);
-            "stored"
-        }
-        BatchOutcome::Repeated => "repeated",
-    };
-    ::metrics::counter!(metrics::EVENT_BATCHES, "outcome" => label).increment(1);
-    Ok(Json(EventAck { batch: batch.batch }))
-}
-
-fn measure(batch: &FilterBatch) {
-    let events = u64::try_from(batch.entries.len()).unwrap_or(u64::MAX);
-    ::metrics::counter!(metrics::EVENTS_INGESTED).increment(events);
-    metrics::decisions::count_reported(batch.entries.iter().map(|entry| &entry.event));
-    for Uses { of, count } in &batch.usage {
-        ::metrics::counter!(metrics::USAGE, "outcome" => of.outcome.as_str()).increment(*count);
-    }
-    if !batch.usage.is_empty() {
-        let age = Duration::from_millis(ingest::age_ms(&batch.usage, batch.at));
-        ::metrics::gauge!(metrics::USAGE_AGE).set(age.as_secs_f64());
-    }
+    let written = FilterBatch { source, batch, at: now, entries, usage };
+    service.event_writer.write(written).await?;
+    Ok(Json(EventAck { batch }))
 }
 
 fn is_hex(text: &str, digits: usize) -> bool {

@@ -3,6 +3,7 @@
 
 mod authenticate;
 mod changes;
+pub mod event_writer;
 mod events;
 mod fault;
 pub mod followers;

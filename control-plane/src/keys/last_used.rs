@@ -49,6 +49,12 @@ impl Reported {
 }
 
 impl LastUsed {
+    /// How many keys wait to be written.
+    #[cfg(test)]
+    pub(crate) fn waits(&self) -> usize {
+        self.waiting.lock().expect("whole").len()
+    }
+
     /// Notes that a key is used now.
     pub fn note(&self, key: &Key, now: Timestamp) {
         if key.last_used_at.is_some_and(|last| now.duration_since(last) < RESOLUTION) {
@@ -142,12 +148,11 @@ mod tests {
         assert_eq!(used("2026-11-25T12:00:59Z").await, Some(at("2026-11-25T12:00:00Z")));
         assert_eq!(used("2026-11-25T12:01:00Z").await, Some(at("2026-11-25T12:01:00Z")));
         // What filters report of one minute is written once, however often it comes.
-        let waits = || last_used.waiting.lock().expect("whole").len();
         let minute = |time: &str| Minute::of(crate::clock::unix_ms(at(time)));
         for (time, waiting) in [("12:05:01", 1), ("12:05:59", 0), ("12:06:00", 1), ("12:05:30", 1)]
         {
             last_used.note_minute(key.key_id, minute(&format!("2026-11-25T{time}Z")));
-            assert_eq!(waits(), waiting, "{time}");
+            assert_eq!(last_used.waits(), waiting, "{time}");
             last_used.flush(store).await.expect("written");
         }
         let last = store.key(key.key_id).await.expect("read").expect("there").last_used_at;

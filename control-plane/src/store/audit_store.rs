@@ -57,8 +57,19 @@ pub trait AuditStore: Send + Sync {
     /// Adds the control plane's own entries.
     async fn append(&self, entries: &[AuditEntry]) -> Result<(), StoreError>;
 
-    /// Adds a filter's batch, with its usage, once.
-    async fn append_batch(&self, batch: &FilterBatch) -> Result<BatchOutcome, StoreError>;
+    /// Adds filters' batches, with their usage, each once: all of them or, should one of them not be
+    /// fit to be stored, none. They are of no source two, and in the order of the sources' names,
+    /// so that two who write the same do not wait for each other.
+    async fn append_batches(
+        &self,
+        batches: &[&FilterBatch],
+    ) -> Result<Vec<BatchOutcome>, StoreError>;
+
+    /// Adds one alone.
+    #[cfg(test)]
+    async fn append_batch(&self, batch: &FilterBatch) -> Result<BatchOutcome, StoreError> {
+        self.append_batches(&[batch]).await.map(|outcomes| outcomes[0])
+    }
 
     /// Forgets the last batches of filters that have brought none since then; says how many.
     async fn forget_sources(&self, before: Timestamp) -> Result<u64, StoreError>;

@@ -193,7 +193,7 @@ fn admin(number: u64) -> StoredKey {
     stored
 }
 
-fn entry(kind: EventKind, number: u64) -> AuditEntry {
+pub(crate) fn entry(kind: EventKind, number: u64) -> AuditEntry {
     AuditEntry::by(&Actor::CommandLine, kind, key_id(number), at(0), "x=1")
 }
 

@@ -84,6 +84,23 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
+    /// Whether the database was well, and refused what it was given: SQL's classes 22 and 23, and
+    /// what `SQLite` calls a constraint.
+    #[must_use]
+    pub fn is_about_values(&self) -> bool {
+        const SQLITE_CONSTRAINT: u32 = 19;
+        let error = match self {
+            Self::Database(error) => error,
+            Self::Corrupt(_) => return true,
+            Self::GivenUp(_) => return false,
+        };
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        code.is_some_and(|code| match code.len() {
+            5 => code.starts_with("22") || code.starts_with("23"),
+            _ => code.parse::<u32>().is_ok_and(|code| code & 0xff == SQLITE_CONSTRAINT),
+        })
+    }
+
     /// Whether it is that something is there already that may be there only once.
     #[must_use]
     pub fn is_duplicate(&self) -> bool {

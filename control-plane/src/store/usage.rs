@@ -28,7 +28,7 @@ pub struct FilterBatch {
     pub usage: Vec<Uses>,
 }
 
-/// Usage. It comes in with [`AuditStore::append_batch`](super::AuditStore::append_batch).
+/// Usage. It comes in with [`AuditStore::append_batches`](super::AuditStore::append_batches).
 #[async_trait]
 pub trait UsageStore: Send + Sync {
     /// A key's usage in each part of the period, oldest first; parts without are left out.

@@ -15,6 +15,7 @@ pub mod report;
 use edge_protocol::{UsageMethod, UsageOutcome};
 use jiff::Timestamp;
 use key_policy::KeyId;
+use std::collections::BTreeMap;
 
 use crate::clock::from_unix_ms;
 
@@ -78,4 +79,16 @@ pub struct UsageSum {
     pub outcome: UsageOutcome,
     /// How many.
     pub count: u64,
+}
+
+/// Adds up the uses of several batches, each of which has them in order: in that order, each kind
+/// once.
+#[must_use]
+pub fn sum_up<'a>(all: impl IntoIterator<Item = &'a [Uses]>) -> Vec<Uses> {
+    let mut sums = BTreeMap::<Use, u64>::new();
+    for Uses { of, count } in all.into_iter().flatten() {
+        let sum = sums.entry(*of).or_default();
+        *sum = sum.saturating_add(*count);
+    }
+    sums.into_iter().map(|(of, count)| Uses { of, count }).collect()
 }

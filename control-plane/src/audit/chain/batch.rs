@@ -81,6 +81,17 @@ impl BatchHasher {
     }
 }
 
+/// Entries that came together, in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Report<'a> {
+    /// Who reports them.
+    pub source: &'a str,
+    /// In which of the reporter's batches.
+    pub batch: Option<i64>,
+    /// What happened.
+    pub entries: &'a [AuditEntry],
+}
+
 /// A batch, its rows, and the chain's new end.
 pub struct Sealed<'a> {
     /// The link.
@@ -92,18 +103,18 @@ pub struct Sealed<'a> {
 }
 
 impl ChainHead {
-    /// Makes the next batch of these entries, recorded at `now_ms` or, should the clock have been
+    /// Makes the next batch of what was reported, recorded at `now_ms` or, should the clock have been
     /// set back, at the time of the batch before. None when there are no entries, or when one has
     /// a time that cannot be stored.
     #[must_use]
     pub fn seal<'a>(
         &self,
-        source: &'a str,
-        batch: Option<i64>,
         now_ms: i64,
-        entries: &'a [AuditEntry],
+        reports: impl IntoIterator<Item = Report<'a>>,
     ) -> Option<Sealed<'a>> {
-        let rows = entries.iter().map(|entry| ChainedRow::new(entry, source, batch));
+        let rows = reports.into_iter().flat_map(|Report { source, batch, entries }| {
+            entries.iter().map(move |entry| ChainedRow::new(entry, source, batch))
+        });
         self.seal_rows(now_ms, rows.collect::<Option<Vec<_>>>()?, self.last_id + 1)
     }
 

@@ -12,7 +12,7 @@ use crate::{
 
 /// As many keys fit into a statement that takes a millisecond or two. The second is there so that one
 /// slow statement does not hold up everybody.
-const BOUNDS: Bounds = Bounds { questions: 64, rounds: 2 };
+const BOUNDS: Bounds = Bounds { weight: 64, rounds: 2 };
 
 /// A key's row, and where the feed stood when it was read.
 pub(super) struct Found {

@@ -3,15 +3,20 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
+use std::collections::HashSet;
 
 use super::{PostgresStore, StoreError, chain, unless_lost, usage};
 use crate::{
-    audit::{AuditEntry, AuditRow, OWN_SOURCE, chain::row::ChainedRow},
+    audit::{
+        AuditEntry, AuditRow, OWN_SOURCE,
+        chain::{batch::Report, row::ChainedRow},
+    },
     store::{
         AuditFilter, AuditStore, BatchOutcome, FilterBatch, IdRange,
         audit_row::{self, log_columns},
         row::signed,
     },
+    usage::sum_up,
 };
 
 /// Adds the control plane's own entries, in order, as one batch of the chain. They are recorded
@@ -21,22 +26,21 @@ pub(super) async fn insert(
     entries: &[AuditEntry],
 ) -> Result<(), StoreError> {
     let now = entries.iter().map(|entry| entry.event.at_ms).max().unwrap_or(0);
-    insert_at(connection, OWN_SOURCE, None, signed(now, "at_ms")?, entries).await
+    let own = Report { source: OWN_SOURCE, batch: None, entries };
+    insert_at(connection, signed(now, "at_ms")?, &[own]).await
 }
 
-/// Adds entries that were reported at `now_ms`, in order, as one batch of the chain.
+/// Adds what was reported at `now_ms`, in order, as one batch of the chain.
 async fn insert_at(
     connection: &mut PgConnection,
-    source: &str,
-    batch: Option<i64>,
     now_ms: i64,
-    entries: &[AuditEntry],
+    reports: &[Report<'_>],
 ) -> Result<(), StoreError> {
-    if entries.is_empty() {
+    if reports.iter().all(|report| report.entries.is_empty()) {
         return Ok(());
     }
     let head = chain::lock_head(connection, now_ms).await?;
-    let sealed = head.seal(source, batch, now_ms, entries);
+    let sealed = head.seal(now_ms, reports.iter().copied());
     let sealed = sealed.ok_or_else(|| StoreError::Corrupt("the time of an audit entry".into()))?;
     chain::add(connection, sealed).await
 }
@@ -87,33 +91,50 @@ impl PostgresStore {
         self.finish(transaction).await
     }
 
-    async fn try_append_batch(&self, it: &FilterBatch) -> Result<BatchOutcome, StoreError> {
-        let FilterBatch { source, batch, at, entries, usage } = it;
-        let batch = signed(*batch, "batch")?;
+    async fn try_append_batches(
+        &self,
+        group: &[&FilterBatch],
+    ) -> Result<Vec<BatchOutcome>, StoreError> {
+        let numbers = group.iter().map(|it| signed(it.batch, "batch"));
+        let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
         let mut transaction = self.begin().await?;
-        // No row comes back when the batch is not newer than the last one stored. Another one of
-        // the same source waits here until this one is stored.
-        let is_new = sqlx::query(
-            "INSERT INTO edge_sources AS known (source, last_batch, last_seen_ms) VALUES ($1, $2, $3)
+        // Only those come back whose batch is newer than the last one stored. Another one of the same
+        // source waits here until this one is stored.
+        let new: HashSet<String> = sqlx::query_scalar(
+            "INSERT INTO edge_sources AS known (source, last_batch, last_seen_ms)
+             SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])
              ON CONFLICT (source) DO UPDATE
              SET last_batch = excluded.last_batch, last_seen_ms = excluded.last_seen_ms
              WHERE excluded.last_batch > known.last_batch
-             RETURNING 1",
+             RETURNING source",
         )
-        .bind(source)
-        .bind(batch)
-        .bind(at.as_millisecond())
-        .fetch_optional(&mut *transaction)
+        .bind(group.iter().map(|it| it.source.as_str()).collect::<Vec<_>>())
+        .bind(numbers.as_slice())
+        .bind(group.iter().map(|it| it.at.as_millisecond()).collect::<Vec<_>>())
+        .fetch_all(&mut *transaction)
         .await?
-        .is_some();
-        if !is_new {
+        .into_iter()
+        .collect();
+        let numbered = group.iter().zip(&numbers);
+        let stored: Vec<_> = numbered.filter(|(it, _)| new.contains(&it.source)).collect();
+        if stored.is_empty() {
             transaction.rollback().await?;
-            return Ok(BatchOutcome::Repeated);
+            return Ok(vec![BatchOutcome::Repeated; group.len()]);
         }
-        usage::add(&mut transaction, usage).await?;
-        insert_at(&mut transaction, source, Some(batch), at.as_millisecond(), entries).await?;
+        let uses = sum_up(stored.iter().map(|(it, _)| it.usage.as_slice()));
+        usage::add(&mut transaction, &uses).await?;
+        let reports = stored.iter().map(|(it, number)| Report {
+            source: &it.source,
+            batch: Some(**number),
+            entries: &it.entries,
+        });
+        let now = stored.iter().map(|(it, _)| it.at.as_millisecond()).max();
+        insert_at(&mut transaction, now.unwrap_or_default(), &reports.collect::<Vec<_>>()).await?;
         self.finish(transaction).await?;
-        Ok(BatchOutcome::Stored)
+        let outcome = |it: &&FilterBatch| {
+            if new.contains(&it.source) { BatchOutcome::Stored } else { BatchOutcome::Repeated }
+        };
+        Ok(group.iter().map(outcome).collect())
     }
 }
 
@@ -123,15 +144,24 @@ impl AuditStore for PostgresStore {
         self.writes.noted(unless_lost(self.try_append(entries)).await)
     }
 
-    async fn append_batch(&self, batch: &FilterBatch) -> Result<BatchOutcome, StoreError> {
-        self.writes.noted(self.try_append_batch(batch).await)
+    async fn append_batches(
+        &self,
+        batches: &[&FilterBatch],
+    ) -> Result<Vec<BatchOutcome>, StoreError> {
+        // Everybody who has something to add waits for this one.
+        self.writes.noted(unless_lost(self.try_append_batches(batches)).await)
     }
 
     async fn forget_sources(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let forgotten = sqlx::query("DELETE FROM edge_sources WHERE last_seen_ms < $1")
-            .bind(before.as_millisecond())
-            .execute(&self.writers)
-            .await;
+        // Not those of which a batch is just being stored, and in the order in which batches are.
+        let forgotten = sqlx::query(
+            "DELETE FROM edge_sources WHERE source IN
+                (SELECT source FROM edge_sources WHERE last_seen_ms < $1
+                 ORDER BY source FOR UPDATE SKIP LOCKED)",
+        )
+        .bind(before.as_millisecond())
+        .execute(&self.writers)
+        .await;
         self.writes.settled(forgotten.map(|done| done.rows_affected()))
     }
 

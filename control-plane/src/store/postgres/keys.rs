@@ -287,7 +287,10 @@ impl KeyStore for PostgresStore {
     }
 
     async fn look_up(&self, digests: &[LookupDigest]) -> Result<Lookup, StoreError> {
-        let digests: Vec<_> = digests.iter().map(<[u8; 16]>::as_slice).collect();
+        let mut digests: Vec<_> = digests.iter().map(<[u8; 16]>::as_slice).collect();
+        if let Some(last) = digests.last().copied() {
+            digests.resize(digests.len().max(PLANNED_FOR), last);
+        }
         // One statement is one snapshot: the position and the rows belong together.
         row::lookup(&sqlx::query(LOOK_UP).bind(digests).fetch_all(&self.pool).await?)
     }
@@ -339,6 +342,11 @@ impl KeyStore for PostgresStore {
         self.writes.settled(written.map(|done| done.rows_affected())).map(drop)
     }
 }
+
+/// How many digests a plan is made for that is to do for any number. With fewer of them a plan of
+/// their own would seem cheaper to `PostgreSQL`, and it would make one each time, which takes longer
+/// than the look-up. One that is there several times is looked for once.
+const PLANNED_FOR: usize = 10;
 
 /// The look-up of keys by their digests, on which every first verification depends.
 pub(in crate::store) const LOOK_UP: &str = concat!(

@@ -3,14 +3,20 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use std::collections::HashSet;
 
 use super::{SqliteStore, StoreError, chain, usage};
 use crate::{
-    audit::{AuditEntry, AuditRow, OWN_SOURCE, chain::row::ChainedRow},
+    audit::{
+        AuditEntry, AuditRow, OWN_SOURCE,
+        chain::{batch::Report, row::ChainedRow},
+    },
     store::{
-        AuditFilter, AuditStore, BatchOutcome, FilterBatch, IdRange, audit_row,
+        AuditFilter, AuditStore, BatchOutcome, FilterBatch, IdRange,
+        audit_row::{self, log_columns},
         row::{signed, to_json},
     },
+    usage::sum_up,
 };
 
 /// Adds the control plane's own entries, in order, as one batch of the chain. They are recorded
@@ -20,43 +26,68 @@ pub(super) async fn insert(
     entries: &[AuditEntry],
 ) -> Result<(), StoreError> {
     let now = entries.iter().map(|entry| entry.event.at_ms).max().unwrap_or(0);
-    insert_at(connection, OWN_SOURCE, None, signed(now, "at_ms")?, entries).await
+    let own = Report { source: OWN_SOURCE, batch: None, entries };
+    insert_at(connection, signed(now, "at_ms")?, &[own]).await
 }
 
-/// Adds entries that were reported at `now_ms`, in order, as one batch of the chain.
+/// Adds what was reported at `now_ms`, in order, as one batch of the chain.
 async fn insert_at(
     connection: &mut SqliteConnection,
-    source: &str,
-    batch: Option<i64>,
     now_ms: i64,
-    entries: &[AuditEntry],
+    reports: &[Report<'_>],
 ) -> Result<(), StoreError> {
-    if entries.is_empty() {
+    if reports.iter().all(|report| report.entries.is_empty()) {
         return Ok(());
     }
     let head = chain::head(connection).await?;
-    let sealed = head.seal(source, batch, now_ms, entries);
+    let sealed = head.seal(now_ms, reports.iter().copied());
     let sealed = sealed.ok_or_else(|| StoreError::Corrupt("the time of an audit entry".into()))?;
     chain::add(connection, sealed).await
 }
 
-/// Adds rows with one statement: one by one they would take several times as long.
+/// How many rows a statement adds, the most first. Few different ones, so that each stays prepared.
+const ROWS_OF_A_STATEMENT: [usize; 4] = [256, 32, 4, 1];
+
+/// Adds rows, many with a statement: one by one they would take several times as long, and handed
+/// over as JSON a quarter longer.
 pub(super) async fn insert_rows(
+    connection: &mut SqliteConnection,
+    mut rows: &[ChainedRow<'_>],
+) -> Result<(), StoreError> {
+    for count in ROWS_OF_A_STATEMENT {
+        while let Some((now, later)) = rows.split_at_checked(count) {
+            insert_at_once(connection, now).await?;
+            rows = later;
+        }
+    }
+    Ok(())
+}
+
+async fn insert_at_once(
     connection: &mut SqliteConnection,
     rows: &[ChainedRow<'_>],
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO api_key_audit_log
-            (id, recorded_at_ms, at_ms, event, key_id, key_hash, client_ip, actor, details, shadow,
-             source, batch)
-         SELECT value ->> 'id', value ->> 'recorded_at_ms', value ->> 'at_ms', value ->> 'event',
-                value ->> 'key_id', value ->> 'key_hash', value ->> 'client_ip', value ->> 'actor',
-                value ->> 'details', value ->> 'shadow', value ->> 'source', value ->> 'batch'
-         FROM json_each(?) ORDER BY key",
-    )
-    .bind(to_json(&rows)?)
-    .execute(connection)
-    .await?;
+    let mut query = QueryBuilder::<Sqlite>::new(concat!(
+        "INSERT INTO api_key_audit_log (",
+        log_columns!(),
+        ") "
+    ));
+    query.push_values(rows, |mut cells, row| {
+        cells
+            .push_bind(row.id)
+            .push_bind(row.recorded_at_ms)
+            .push_bind(row.at_ms)
+            .push_bind(&*row.event)
+            .push_bind(row.key_id.as_deref())
+            .push_bind(row.key_hash.as_deref())
+            .push_bind(row.client_ip.as_deref())
+            .push_bind(row.actor.as_deref())
+            .push_bind(&*row.details)
+            .push_bind(row.shadow)
+            .push_bind(&*row.source)
+            .push_bind(row.batch);
+    });
+    query.build().execute(connection).await?;
     Ok(())
 }
 
@@ -67,31 +98,52 @@ impl SqliteStore {
         self.finish(transaction).await
     }
 
-    async fn try_append_batch(&self, it: &FilterBatch) -> Result<BatchOutcome, StoreError> {
-        let FilterBatch { source, batch, at, entries, usage } = it;
-        let batch = signed(*batch, "batch")?;
+    async fn try_append_batches(
+        &self,
+        group: &[&FilterBatch],
+    ) -> Result<Vec<BatchOutcome>, StoreError> {
+        let numbers = group.iter().map(|it| signed(it.batch, "batch"));
+        let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
         let mut transaction = self.begin().await?;
-        // No row comes back when the batch is not newer than the last one stored.
-        let is_new = sqlx::query(
-            "INSERT INTO edge_sources (source, last_batch, last_seen_ms) VALUES (?, ?, ?)
+        // Only those come back whose batch is newer than the last one stored.
+        let sources: Vec<_> = group
+            .iter()
+            .zip(&numbers)
+            .map(|(it, number)| (&it.source, number, it.at.as_millisecond()))
+            .collect();
+        let new: HashSet<String> = sqlx::query_scalar(
+            "INSERT INTO edge_sources (source, last_batch, last_seen_ms)
+             SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?) WHERE true
              ON CONFLICT (source) DO UPDATE
              SET last_batch = excluded.last_batch, last_seen_ms = excluded.last_seen_ms
              WHERE excluded.last_batch > last_batch
-             RETURNING 1",
+             RETURNING source",
         )
-        .bind(source)
-        .bind(batch)
-        .bind(at.as_millisecond())
-        .fetch_optional(&mut *transaction)
+        .bind(to_json(&sources)?)
+        .fetch_all(&mut *transaction)
         .await?
-        .is_some();
-        if !is_new {
-            return Ok(BatchOutcome::Repeated);
+        .into_iter()
+        .collect();
+        let numbered = group.iter().zip(&numbers);
+        let stored: Vec<_> = numbered.filter(|(it, _)| new.contains(&it.source)).collect();
+        if stored.is_empty() {
+            transaction.rollback().await?;
+            return Ok(vec![BatchOutcome::Repeated; group.len()]);
         }
-        usage::add(&mut transaction, usage).await?;
-        insert_at(&mut transaction, source, Some(batch), at.as_millisecond(), entries).await?;
+        let uses = sum_up(stored.iter().map(|(it, _)| it.usage.as_slice()));
+        usage::add(&mut transaction, &uses).await?;
+        let reports = stored.iter().map(|(it, number)| Report {
+            source: &it.source,
+            batch: Some(**number),
+            entries: &it.entries,
+        });
+        let now = stored.iter().map(|(it, _)| it.at.as_millisecond()).max();
+        insert_at(&mut transaction, now.unwrap_or_default(), &reports.collect::<Vec<_>>()).await?;
         self.finish(transaction).await?;
-        Ok(BatchOutcome::Stored)
+        let outcome = |it: &&FilterBatch| {
+            if new.contains(&it.source) { BatchOutcome::Stored } else { BatchOutcome::Repeated }
+        };
+        Ok(group.iter().map(outcome).collect())
     }
 }
 
@@ -101,8 +153,11 @@ impl AuditStore for SqliteStore {
         self.writes.noted(self.try_append(entries).await)
     }
 
-    async fn append_batch(&self, batch: &FilterBatch) -> Result<BatchOutcome, StoreError> {
-        self.writes.noted(self.try_append_batch(batch).await)
+    async fn append_batches(
+        &self,
+        batches: &[&FilterBatch],
+    ) -> Result<Vec<BatchOutcome>, StoreError> {
+        self.writes.noted(self.try_append_batches(batches).await)
     }
 
     async fn forget_sources(&self, before: Timestamp) -> Result<u64, StoreError> {

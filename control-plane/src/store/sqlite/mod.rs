@@ -37,6 +37,11 @@ use crate::metrics;
 
 /// How long to wait for another process that writes to the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pages in the write-ahead log (16 MB) before they are moved to the file, which waits for the disk
+/// once more. `SQLite`'s own 1000 are less than two of the largest transactions; with more of them a
+/// page of an index that several have changed is moved once. What is acknowledged is in the log in
+/// any case.
+const PAGES_BEFORE_CHECKPOINT: &str = "4000";
 /// Reads take some 50 µs each; a few connections are plenty.
 const READERS: u32 = 4;
 /// How long a read may wait for a connection.
@@ -89,7 +94,7 @@ impl SqliteStore {
         let writer = pool_options()
             .max_connections(1)
             .acquire_timeout(BUSY_TIMEOUT)
-            .connect_with(options(path))
+            .connect_with(options(path).pragma("wal_autocheckpoint", PAGES_BEFORE_CHECKPOINT))
             .await
             .map_err(unreachable)?;
         schema::require_current(&writer, &url).await?;
