@@ -8,7 +8,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use crate::{
-    gather::{AnswersMany, Bounds, Gather},
+    gather::{AnswersMany, Bounds, Gather, GivenUp},
     keys::last_used::LastUsed,
     metrics,
     store::{BatchOutcome, FilterBatch, Store, StoreError},
@@ -98,7 +98,9 @@ impl Writer {
         for batch in group {
             let one = match written.last() {
                 Some(Err(error)) if !error.is_about_values() => Err(error.clone()),
-                _ => self.store.append_batches(&[batch]).await.map(|outcomes| outcomes[0]),
+                _ => self.store.append_batches(&[batch]).await.and_then(|outcomes| {
+                    outcomes.first().copied().ok_or(StoreError::GivenUp(GivenUp))
+                }),
             };
             written.push(one);
         }
