@@ -45,7 +45,8 @@ pub struct Bounds {
 /// Gathers questions for one that answers many.
 ///
 /// Rounds are tasks of their own: an asker who goes away cuts off nobody else's answer. The
-/// question is dropped if its round has not begun.
+/// question is dropped if its round has not begun. So what answers has to come to an end by itself:
+/// nobody ends it from outside.
 pub struct Gather<T: AnswersMany> {
     shared: Arc<Shared<T>>,
 }
@@ -83,6 +84,8 @@ impl<T: AnswersMany> Gather<T> {
         let (tell, told) = oneshot::channel();
         let wants_runner = {
             let mut state = self.shared.state();
+            // However long a round takes, those who have gone away meanwhile take no room.
+            state.waiting.retain(|it| !it.tell.is_closed());
             state.waiting.push_back(Waiting { question, tell });
             let wants_runner = state.runners < self.shared.bounds.rounds;
             state.runners += usize::from(wants_runner);
@@ -93,6 +96,12 @@ impl<T: AnswersMany> Gather<T> {
             self.shared.rounds.spawn(runner.run());
         }
         told.await.map_err(|_| GivenUp)
+    }
+
+    /// Waits until no round is under way, whoever waits for it. Nobody may ask any more.
+    pub async fn end(&self) {
+        self.shared.rounds.close();
+        self.shared.rounds.wait().await;
     }
 }
 
@@ -149,7 +158,7 @@ impl<T: AnswersMany> Drop for Runner<T> {
         if !self.counted {
             return;
         }
-        // It has panicked, or the runtime ends.
+        // It has panicked, which the log says, or the runtime ends.
         let mut state = self.shared.state();
         state.runners -= 1;
         if state.runners == 0 {
@@ -263,6 +272,21 @@ mod tests {
         it.ask(3).await;
         it.ask(4).await;
         assert_eq!(it.told().await, [Ok((3, 2)), Ok((4, 2))]);
+    }
+
+    #[tokio::test]
+    async fn whoever_has_gone_takes_no_room_while_a_round_is_stuck() {
+        let mut it = Asked::new(10, 1);
+        for question in 1..=100 {
+            it.ask(question).await;
+            if question > 1 {
+                it.askers.abort_all();
+                while it.askers.join_next().await.is_some() {}
+            }
+        }
+        assert!(it.gather.shared.state().waiting.len() <= 2);
+        it.may.add_permits(1000);
+        it.gather.end().await;
     }
 
     #[tokio::test]

@@ -5,7 +5,11 @@
 //! other, so they wait in any case; together they wait for the disk once, and take one round trip
 //! for each statement, however many filters there are.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     gather::{AnswersMany, Bounds, Gather, GivenUp},
@@ -15,9 +19,12 @@ use crate::{
     usage::{Uses, ingest},
 };
 
-/// Events and counts of a transaction. At some 50 µs each, nobody waits long for another's batch.
+/// Events and counts of a transaction. At some 80 µs each, nobody waits long for another's batch.
 /// One transaction at a time: batches of a filter are stored in the order in which they come.
 const BOUNDS: Bounds = Bounds { weight: 2048, rounds: 1 };
+/// A transaction that takes longer has lost its connection on the network. Filters wait no longer
+/// than this, and bring the same batch again.
+const LOST_AFTER: Duration = Duration::from_secs(5);
 
 /// Writes filters' batches.
 pub struct EventWriter(Gather<Writer>);
@@ -36,6 +43,12 @@ impl EventWriter {
     /// When it is not stored, or nobody knows.
     pub async fn write(&self, batch: FilterBatch) -> Result<BatchOutcome, StoreError> {
         self.0.ask(batch).await?
+    }
+
+    /// Waits until all is written that somebody has brought, whoever waits for it. Nobody may bring
+    /// any more.
+    pub async fn end(&self) {
+        self.0.end().await;
     }
 }
 
@@ -57,14 +70,28 @@ impl AnswersMany for Writer {
     async fn answer(&self, batches: Vec<FilterBatch>) -> Vec<Written> {
         let mut written: Vec<(usize, Written)> = Vec::with_capacity(batches.len());
         let mut left: Vec<(usize, &FilterBatch)> = batches.iter().enumerate().collect();
+        let mut failed: HashMap<&str, StoreError> = HashMap::new();
         while !left.is_empty() {
-            // A filter's next batch after its last one.
+            // A filter's next batch after its last one, and not without it.
+            left.retain(|(place, batch)| match failed.get(batch.source.as_str()) {
+                Some(error) => {
+                    written.push((*place, Err(error.clone())));
+                    false
+                }
+                None => true,
+            });
             let mut sources = HashSet::new();
             let (mut group, later): (Vec<_>, _) =
                 left.into_iter().partition(|(_, batch)| sources.insert(&batch.source));
             group.sort_by(|(_, one), (_, other)| one.source.cmp(&other.source));
             let (places, group): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-            written.extend(places.into_iter().zip(self.write(&group).await));
+            let outcomes = self.write(&group).await;
+            for (batch, outcome) in group.iter().zip(&outcomes) {
+                if let Err(error) = outcome {
+                    failed.insert(&batch.source, error.clone());
+                }
+            }
+            written.extend(places.into_iter().zip(outcomes));
             left = later;
         }
         written.sort_by_key(|(place, _)| *place);
@@ -76,7 +103,7 @@ impl Writer {
     /// Writes batches of different filters, and notes what is to be noted of those that are stored:
     /// here, since whoever brought one may have gone.
     async fn write(&self, group: &[&FilterBatch]) -> Vec<Written> {
-        let written = match self.store.append_batches(group).await {
+        let written = match self.append(group).await {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             // One that cannot be stored must not keep the others out.
             Err(error) if group.len() > 1 && error.is_about_values() => {
@@ -92,13 +119,18 @@ impl Writer {
         written
     }
 
+    async fn append(&self, group: &[&FilterBatch]) -> Result<Vec<BatchOutcome>, StoreError> {
+        let stored = tokio::time::timeout(LOST_AFTER, self.store.append_batches(group)).await;
+        stored.unwrap_or_else(|_| Err(StoreError::lost()))
+    }
+
     /// Each in a transaction of its own, until the database fails.
     async fn write_each(&self, group: &[&FilterBatch]) -> Vec<Written> {
         let mut written: Vec<Written> = Vec::with_capacity(group.len());
         for batch in group {
             let one = match written.last() {
                 Some(Err(error)) if !error.is_about_values() => Err(error.clone()),
-                _ => self.store.append_batches(&[batch]).await.and_then(|outcomes| {
+                _ => self.append(&[batch]).await.and_then(|outcomes| {
                     outcomes.first().copied().ok_or(StoreError::GivenUp(GivenUp))
                 }),
             };
@@ -108,9 +140,11 @@ impl Writer {
     }
 
     fn note(&self, batch: &FilterBatch, outcome: BatchOutcome) {
+        // Of a repeated one too: when nobody heard that it was stored, nobody has noted it. Uses may
+        // be noted any number of times, but events be counted only once.
+        ingest::note_uses(&batch.usage, &self.last_used);
         let label = match outcome {
             BatchOutcome::Stored => {
-                ingest::note_uses(&batch.usage, &self.last_used);
                 measure(batch);
                 "stored"
             }
@@ -326,8 +360,12 @@ mod tests {
     async fn two_batches_of_a_filter_are_stored_in_their_order(database: Database) {
         let mut desk = Desk::new(&database).await;
         let hold = Hold::on(&database).await;
-        for (source, number) in [("b", 1), ("a", 1), ("a", 2), ("a", 2)] {
-            desk.bring(batch(source, number, 1)).await;
+        // One that cannot be stored, and the next of its filter, which must not be stored without it.
+        let unfit = [("d", 1, u64::MAX), ("d", 2, 1)];
+        for (source, number, count) in
+            [("b", 1, 1), ("a", 1, 1), ("a", 2, 1), ("a", 2, 1)].into_iter().chain(unfit)
+        {
+            desk.bring(batch(source, number, count)).await;
         }
         hold.let_go().await;
         let (stored, repeated) = (Some(BatchOutcome::Stored), Some(BatchOutcome::Repeated));
@@ -337,6 +375,7 @@ mod tests {
             names.contains(&("a 2", repeated)) && names.contains(&("a 2", stored)),
             "{names:?}"
         );
+        assert!(names.contains(&("d 1", None)) && names.contains(&("d 2", None)), "{names:?}");
         assert_eq!((uses(&desk).await, desk.rows().await.len()), (3, 3));
     }
 }

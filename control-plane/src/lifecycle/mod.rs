@@ -90,8 +90,10 @@ impl Running {
         self.tasks.end(DRAIN + Duration::from_secs(1)).await;
         let changes = &self.service.changes;
         changes.close();
-        if tokio::time::timeout(LAST_WRITES, changes.wait()).await.is_err() {
-            tracing::warn!(left = changes.len(), "changes were cut off");
+        // What filters have brought is stored, though they may no longer wait for it.
+        let changing = async { tokio::join!(changes.wait(), self.service.event_writer.end()) };
+        if tokio::time::timeout(LAST_WRITES, changing).await.is_err() {
+            tracing::warn!(left = changes.len(), "changes or events were cut off");
         }
         // What was refused while the listeners came to their end is told too.
         for entry in self.service.admin_denials.rest(self.service.clock.now()) {

@@ -84,6 +84,12 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
+    /// There was no answer in time.
+    #[must_use]
+    pub fn lost() -> Self {
+        sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into()
+    }
+
     /// Whether the database was well, and refused what it was given: SQL's classes 22 and 23, and
     /// what `SQLite` calls a constraint.
     #[must_use]

@@ -2,7 +2,7 @@
 //! statement.
 
 use edge_protocol::Position;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     gather::{AnswersMany, Bounds, Gather},
@@ -10,9 +10,12 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// As many keys fit into a statement that takes a millisecond or two. The second is there so that one
-/// slow statement does not hold up everybody.
+/// As many keys fit into a statement that takes a millisecond or two. The second round is there so
+/// that one slow statement does not hold up everybody.
 const BOUNDS: Bounds = Bounds { weight: 64, rounds: 2 };
+/// A round that takes longer has lost its connection on the network; filters wait no longer than
+/// this for the answer.
+const LOST_AFTER: Duration = Duration::from_secs(1);
 
 /// A key's row, and where the feed stood when it was read.
 pub(super) struct Found {
@@ -46,7 +49,9 @@ impl AnswersMany for Reader {
     type Answer = Result<Found, StoreError>;
 
     async fn answer(&self, questions: Vec<Self::Question>) -> Vec<Self::Answer> {
-        let lookup = self.0.look_up(&questions.concat()).await;
+        let digests = questions.concat();
+        let lookup = tokio::time::timeout(LOST_AFTER, self.0.look_up(&digests)).await;
+        let lookup = lookup.unwrap_or_else(|_| Err(StoreError::lost()));
         let answer = |digests: &Vec<LookupDigest>| {
             let lookup = lookup.as_ref().map_err(Clone::clone)?;
             Ok(Found { as_of: lookup.as_of.clone(), stored: lookup.first_of(digests)? })

@@ -110,7 +110,7 @@ async fn unless_lost<T>(
 ) -> Result<T, StoreError> {
     match tokio::time::timeout(LOST_AFTER, unit).await {
         Ok(done) => done,
-        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into()),
+        Err(_) => Err(StoreError::lost()),
     }
 }
 
