@@ -1,10 +1,11 @@
 //! `PostgreSQL`: many control planes on one database.
 //!
 //! Three pools: one that reads, one that writes, and one connection that hears of changes. A unit of
-//! work is a transaction at `READ COMMITTED`, which takes row locks in one order, so that two of them never wait for each other: rows of keys, then the
-//! end of the audit log, then the end of the feed. What has to be true of other rows (that an admin
-//! key is left) is looked at after the end of the log was taken: whoever changes those rows has to
-//! come by there too.
+//! work is a transaction at `READ COMMITTED`, which takes row locks in one order, so that two of them
+//! never wait for each other: rows of keys, or those of filters (by name) and of usage (by key and
+//! minute), then the end of the audit log, then the end of the feed. What has to be true of other rows
+//! (that an admin key is left) is looked at after the end of the log was taken: whoever changes those
+//! rows has to come by there too.
 
 mod audit;
 pub mod backup;
