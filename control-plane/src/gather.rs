@@ -84,8 +84,11 @@ impl<T: AnswersMany> Gather<T> {
         let (tell, told) = oneshot::channel();
         let wants_runner = {
             let mut state = self.shared.state();
-            // However long a round takes, those who have gone away meanwhile take no room.
-            state.waiting.retain(|it| !it.tell.is_closed());
+            // However long a round takes, those who have gone away meanwhile take no room for long:
+            // they came before those who are still there.
+            while state.waiting.front().is_some_and(|it| it.tell.is_closed()) {
+                state.waiting.pop_front();
+            }
             state.waiting.push_back(Waiting { question, tell });
             let wants_runner = state.runners < self.shared.bounds.rounds;
             state.runners += usize::from(wants_runner);

@@ -6,7 +6,7 @@
 //! for each statement, however many filters there are.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -68,18 +68,12 @@ impl AnswersMany for Writer {
     }
 
     async fn answer(&self, batches: Vec<FilterBatch>) -> Vec<Written> {
-        let mut written: Vec<(usize, Written)> = Vec::with_capacity(batches.len());
-        let mut left: Vec<(usize, &FilterBatch)> = batches.iter().enumerate().collect();
+        // By the place of the batch.
+        let mut written: BTreeMap<usize, Written> = BTreeMap::new();
         let mut failed: HashMap<&str, StoreError> = HashMap::new();
+        let mut left: Vec<(usize, &FilterBatch)> = batches.iter().enumerate().collect();
         while !left.is_empty() {
-            // A filter's next batch after its last one, and not without it.
-            left.retain(|(place, batch)| match failed.get(batch.source.as_str()) {
-                Some(error) => {
-                    written.push((*place, Err(error.clone())));
-                    false
-                }
-                None => true,
-            });
+            // A filter's next batch after its last one.
             let mut sources = HashSet::new();
             let (mut group, later): (Vec<_>, _) =
                 left.into_iter().partition(|(_, batch)| sources.insert(&batch.source));
@@ -92,10 +86,14 @@ impl AnswersMany for Writer {
                 }
             }
             written.extend(places.into_iter().zip(outcomes));
+            // And not without it.
             left = later;
+            left.retain(|(place, batch)| match failed.get(batch.source.as_str()) {
+                Some(error) => written.insert(*place, Err(error.clone())).is_some(),
+                None => true,
+            });
         }
-        written.sort_by_key(|(place, _)| *place);
-        written.into_iter().map(|(_, written)| written).collect()
+        written.into_values().collect()
     }
 }
 

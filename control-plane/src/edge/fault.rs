@@ -100,3 +100,19 @@ impl IntoResponse for Fault {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gather::GivenUp;
+
+    #[test]
+    fn a_fault_of_ours_is_not_called_one_of_the_database() {
+        for (error, status) in [
+            (StoreError::GivenUp(GivenUp), StatusCode::INTERNAL_SERVER_ERROR),
+            (StoreError::lost(), StatusCode::SERVICE_UNAVAILABLE),
+        ] {
+            assert_eq!(Fault::from(error).into_response().status(), status);
+        }
+    }
+}

@@ -19,6 +19,7 @@ pub mod key_filter;
 mod key_store;
 #[cfg(test)]
 mod look_up_tests;
+mod new_batches;
 mod news;
 pub mod once;
 mod open;

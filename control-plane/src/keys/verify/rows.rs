@@ -59,3 +59,32 @@ impl AnswersMany for Reader {
         questions.iter().map(answer).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Executor;
+    use std::io::ErrorKind;
+
+    use super::*;
+    use crate::testing::Database;
+
+    #[tokio::test]
+    async fn statements_that_take_too_long_are_let_go_and_the_next_is_told() {
+        let database = Database::postgres().await;
+        let rows = Rows::new(database.open().await);
+        let mut other = database.connect_to_postgres().await;
+        let held = "BEGIN; LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE";
+        other.execute(held).await.expect("held");
+        // In each of the rounds one.
+        let (one, two) = tokio::join!(rows.read(vec![[1; 16]]), rows.read(vec![[2; 16]]));
+        for told in [one, two] {
+            let Some(StoreError::Database(error)) = told.err() else { panic!("told") };
+            // Here, before the server gives up.
+            let is_ours =
+                matches!(&*error, sqlx::Error::Io(it) if it.kind() == ErrorKind::TimedOut);
+            assert!(is_ours, "{error}");
+        }
+        other.execute("COMMIT").await.expect("let go");
+        assert!(rows.read(vec![[3; 16]]).await.expect("told").stored.is_none());
+    }
+}

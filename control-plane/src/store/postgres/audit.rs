@@ -14,9 +14,9 @@ use crate::{
     store::{
         AuditFilter, AuditStore, BatchOutcome, FilterBatch, IdRange,
         audit_row::{self, log_columns},
+        new_batches::NewBatches,
         row::signed,
     },
-    usage::sum_up,
 };
 
 /// Adds the control plane's own entries, in order, as one batch of the chain. They are recorded
@@ -115,26 +115,14 @@ impl PostgresStore {
         .await?
         .into_iter()
         .collect();
-        let numbered = group.iter().zip(&numbers);
-        let stored: Vec<_> = numbered.filter(|(it, _)| new.contains(&it.source)).collect();
-        if stored.is_empty() {
+        let Some(news) = NewBatches::of(group, &new)? else {
             transaction.rollback().await?;
             return Ok(vec![BatchOutcome::Repeated; group.len()]);
-        }
-        let uses = sum_up(stored.iter().map(|(it, _)| it.usage.as_slice()));
-        usage::add(&mut transaction, &uses).await?;
-        let reports = stored.iter().map(|(it, number)| Report {
-            source: &it.source,
-            batch: Some(**number),
-            entries: &it.entries,
-        });
-        let now = stored.iter().map(|(it, _)| it.at.as_millisecond()).max();
-        insert_at(&mut transaction, now.unwrap_or_default(), &reports.collect::<Vec<_>>()).await?;
-        self.finish(transaction).await?;
-        let outcome = |it: &&FilterBatch| {
-            if new.contains(&it.source) { BatchOutcome::Stored } else { BatchOutcome::Repeated }
         };
-        Ok(group.iter().map(outcome).collect())
+        usage::add(&mut transaction, &news.usage).await?;
+        insert_at(&mut transaction, news.at_ms, &news.reports).await?;
+        self.finish(transaction).await?;
+        Ok(news.outcomes)
     }
 }
 
