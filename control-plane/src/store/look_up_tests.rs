@@ -24,7 +24,8 @@ async fn a_look_up_takes_the_index_and_reads_no_other_key(database: Database) {
         DatabaseUrl::Sqlite(_) => {
             ("SEARCH api_keys USING INDEX sqlite_autoindex_api_keys_2 (lookup=?)", "SCAN api_keys")
         }
-        DatabaseUrl::Postgres(_) => ("Index Scan on api_keys_lookup_key", "Seq Scan on api_keys"),
+        // By a bitmap or without one, as there are fewer keys or more.
+        DatabaseUrl::Postgres(_) => ("api_keys_lookup_key", "Seq Scan on api_keys"),
     };
     assert!(plan.contains(index) && !plan.contains(scan), "{plan}");
 }
