@@ -23,49 +23,65 @@ pub(crate) struct AmbiguousPath;
 
 impl Plan {
     pub(crate) fn of(config: &Config, method: &[u8], path: &[u8]) -> Result<Self, AmbiguousPath> {
-        let path = without_query(path);
-        refuse_ambiguous(path)?;
+        let path = Path::of(path)?;
         let reads = matches!(method, b"GET" | b"HEAD" | b"OPTIONS");
         let needed = config
             .scopes
             .iter()
-            .find(|rule| matches(&rule.route, method, path))
+            .find(|rule| matches(&rule.route, method, &path))
             .map_or(if reads { Scope::Read } else { Scope::Write }, |rule| rule.scope);
         let mut limits = 0;
         for (i, limit) in config.limits.iter().enumerate() {
-            if matches(&limit.route, method, path) {
+            if matches(&limit.route, method, &path) {
                 limits |= 1 << i;
             }
         }
-        let public = config.public.iter().any(|route| matches(route, method, path));
+        let public = config.public.iter().any(|route| matches(route, method, &path));
         Ok(Self { public, needed, limits, method: UsageMethod::of(method) })
     }
 }
 
-fn matches(route: &RouteMatch, method: &[u8], path: &[u8]) -> bool {
+fn matches(route: &RouteMatch, method: &[u8], path: &Path<'_>) -> bool {
     (route.methods.is_empty() || route.methods.iter().any(|m| m.as_bytes() == method))
-        && is_under(path, route.path_prefix.as_bytes())
+        && path.is_under(route.path_prefix.as_bytes())
 }
 
-fn without_query(path: &[u8]) -> &[u8] {
-    let end = path.iter().position(|b| matches!(b, b'?' | b'#')).unwrap_or(path.len());
-    path.get(..end).unwrap_or(path)
+/// A request's path, without its query, of which no two readers think differently.
+struct Path<'a> {
+    bytes: &'a [u8],
+    /// Whether it has characters that stand for others.
+    escaped: bool,
 }
 
-/// Whether `path` is `prefix` or lies below it. Escaped characters count as what they mean, as
-/// they do upstream. A path parameter (`;`, RFC 3986, section 3.3) ends a segment as `/` does,
-/// since many upstreams drop it.
-fn is_under(path: &[u8], prefix: &[u8]) -> bool {
-    // `*` and the empty path (OPTIONS, CONNECT) are about everything.
-    let mut rest = if path.starts_with(b"/") { path } else { b"/" };
-    for wanted in prefix {
-        match first_character(rest) {
-            Some((character, after)) if character == *wanted => rest = after,
-            _ => return false,
-        }
+impl<'a> Path<'a> {
+    fn of(target: &'a [u8]) -> Result<Self, AmbiguousPath> {
+        let end = target.iter().position(|b| matches!(b, b'?' | b'#')).unwrap_or(target.len());
+        let bytes = target.get(..end).unwrap_or(target);
+        refuse_ambiguous(bytes)?;
+        Ok(Self { bytes, escaped: bytes.contains(&b'%') })
     }
-    let next = first_character(rest).map(|(character, _)| character);
-    prefix.ends_with(b"/") || matches!(next, None | Some(b'/' | b';'))
+
+    /// Whether it is `prefix` or lies below it. Escaped characters count as what they mean, as
+    /// they do upstream. A path parameter (`;`, RFC 3986, section 3.3) ends a segment as `/` does,
+    /// since many upstreams drop it.
+    fn is_under(&self, prefix: &[u8]) -> bool {
+        // `*` and the empty path (OPTIONS, CONNECT) are about everything.
+        let path = if self.bytes.starts_with(b"/") { self.bytes } else { b"/" };
+        let below =
+            if self.escaped { after_escaped(path, prefix) } else { path.strip_prefix(prefix) };
+        below.is_some_and(|below| {
+            let next = || first_character(below).map(|(character, _)| character);
+            prefix.ends_with(b"/") || matches!(next(), None | Some(b'/' | b';'))
+        })
+    }
+}
+
+/// What follows a prefix of a path, whose characters may be escaped.
+fn after_escaped<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    prefix.iter().try_fold(path, |rest, wanted| {
+        let (character, after) = first_character(rest)?;
+        (character == *wanted).then_some(after)
+    })
 }
 
 /// The first character of a path, unescaped (RFC 3986, section 2.1), and what follows it.
@@ -262,6 +278,15 @@ mod tests {
             rng_seed: proptest::test_runner::RngSeed::Fixed(7),
             ..ProptestConfig::default()
         })]
+
+        /// A path without escapes is read in a quicker way.
+        #[wasm_bindgen_test(unsupported = test)]
+        fn a_path_lies_where_it_lies_whichever_way_it_is_read(path in path(), prefix in path()) {
+            if let Ok(path) = Path::of(path.as_bytes()) && !path.escaped {
+                let slowly = Path { bytes: path.bytes, escaped: true };
+                prop_assert_eq!(path.is_under(prefix.as_bytes()), slowly.is_under(prefix.as_bytes()));
+            }
+        }
 
         #[wasm_bindgen_test(unsupported = test)]
         fn no_accepted_path_reaches_a_protected_prefix_unseen(path in path()) {
