@@ -26,25 +26,49 @@ enum Open {
 pub(crate) fn at_end_of(read: &[u8]) -> String {
     let mut open = Vec::new();
     let mut rest = read;
-    while let Some((&byte, mut after)) = rest.split_first() {
-        match (byte, open.last_mut()) {
-            (b'{', _) => open.push(Open::Object(None)),
-            (b'[', _) => open.push(Open::List(0)),
-            (b'}' | b']', _) => drop(open.pop()),
-            (b',', Some(Open::Object(name))) => *name = None,
-            (b',', Some(Open::List(item))) => *item += 1,
-            (b'"', at) => {
-                let (string, behind) = rest.split_at_checked(length(after)).unwrap_or((rest, &[]));
-                after = behind;
-                if let Some(Open::Object(name @ None)) = at {
-                    *name = serde_json::from_slice(string).ok();
-                }
-            }
-            _ => {}
-        }
+    while let Some(after) = step(rest, &mut open) {
         rest = after;
     }
     path(&open)
+}
+
+/// The fields that are lists.
+const LISTS: [&str; 5] = ["public", "scopes", "limits", "shadow", "methods"];
+
+/// What comes before the first list that stands where an object has to: serde takes its items for
+/// the fields in their order.
+pub(crate) fn before_stray_list(json: &[u8]) -> Option<&[u8]> {
+    let mut open = Vec::new();
+    let mut rest = json;
+    loop {
+        let is_list =
+            matches!(open.last(), Some(Open::Object(Some(name))) if LISTS.contains(&name.as_str()));
+        if rest.starts_with(b"[") && !is_list {
+            return json.get(..json.len() - rest.len());
+        }
+        rest = step(rest, &mut open)?;
+    }
+}
+
+/// Takes the next byte, or the whole string that begins there.
+fn step<'a>(rest: &'a [u8], open: &mut Vec<Open>) -> Option<&'a [u8]> {
+    let (&byte, mut after) = rest.split_first()?;
+    match (byte, open.last_mut()) {
+        (b'{', _) => open.push(Open::Object(None)),
+        (b'[', _) => open.push(Open::List(0)),
+        (b'}' | b']', _) => drop(open.pop()),
+        (b',', Some(Open::Object(name))) => *name = None,
+        (b',', Some(Open::List(item))) => *item += 1,
+        (b'"', at) => {
+            let (string, behind) = rest.split_at_checked(length(after)).unwrap_or((rest, &[]));
+            after = behind;
+            if let Some(Open::Object(name @ None)) = at {
+                *name = serde_json::from_slice(string).ok();
+            }
+        }
+        _ => {}
+    }
+    Some(after)
 }
 
 /// The length of a string with its quotes, of which the first has been read.
@@ -138,6 +162,23 @@ mod tests {
         ]
     }
 
+    #[wasm_bindgen_test(unsupported = test)]
+    fn a_list_is_no_object() {
+        for (text, field) in [
+            ("[1]", "."),
+            (" [ 1 ] ", "."),
+            (r#"{"version": 1, "cache": [60, 60]}"#, "cache"),
+            (r#"{"version": 1, "audit": []}"#, "audit"),
+            (
+                r#"{"version": 1, "limits": [{"name": "[", "per": "key", "requests": 1, "window_seconds": 1}, ["a", "key"]]}"#,
+                "limits[1]",
+            ),
+            (r#"{"version": 1, "public": [[]]}"#, "public[0]"),
+        ] {
+            assert_eq!(Document::read(text.as_bytes()).unwrap_err().field(), field, "{text}");
+        }
+    }
+
     fn documented(text: &str) -> Option<(String, String)> {
         let mut reader = serde_json::Deserializer::from_str(text);
         let error = serde_path_to_error::deserialize::<_, Document>(&mut reader).err()?;
@@ -158,6 +199,8 @@ mod tests {
             let text = if pretty { format!("{document:#}") } else { document.to_string() };
             match (Document::read(text.as_bytes()), documented(&text)) {
                 (Ok(_), None) => {}
+                // Which takes a list for the fields of an object.
+                (Err(fault), None) => prop_assert_eq!(fault.problem(), crate::STRAY_LIST, "{}", text),
                 (Err(fault), Some((field, problem))) => {
                     prop_assert_eq!(fault.problem(), &problem, "{}", text);
                     // Of an object in an enum's place, ours names the member as well.

@@ -33,14 +33,20 @@ impl Document {
         if json.iter().all(u8::is_ascii_whitespace) {
             return Err(ConfigFault::new(".", "it is empty; the least is {\"version\": 1}"));
         }
-        serde_json::from_slice(json).map_err(|error| {
+        let document = serde_json::from_slice(json).map_err(|error| {
             // A byte that cannot stand where it does may have been looked at already.
             let looked_at = usize::from(error.classify() != Category::Data);
             let end = field::offset(json, error.line(), error.column()).saturating_sub(looked_at);
             ConfigFault::new(field::at_end_of(json.get(..end).unwrap_or(json)), error.to_string())
-        })
+        })?;
+        match field::before_stray_list(json) {
+            None => Ok(document),
+            Some(before) => Err(ConfigFault::new(field::at_end_of(before), STRAY_LIST)),
+        }
     }
 }
+
+const STRAY_LIST: &str = "expected an object, got a list";
 
 /// The JSON Schema of the document (draft 2020-12).
 #[cfg(feature = "schema")]

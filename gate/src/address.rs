@@ -22,6 +22,7 @@ impl ClientAddress {
         // What nearly all clients have.
         if let Some((address, port)) = text.split_once(':')
             && let (Ok(address), Ok(_)) = (address.parse::<Ipv4Addr>(), port.parse::<u16>())
+            && !port.starts_with('+')
         {
             return Some(Self::new(address.into()));
         }
@@ -63,7 +64,15 @@ mod tests {
             assert_eq!(parsed(text).as_deref(), Some("192.0.2.7"), "{text}");
         }
         assert_eq!(parsed("[2001:db8::1]:443").as_deref(), Some("2001:db8::1"));
-        for text in ["", "/run/envoy.sock", "192.0.2.256", "192.0.2.1, 192.0.2.2", "unknown"] {
+        for text in [
+            "",
+            "/run/envoy.sock",
+            "192.0.2.256",
+            "192.0.2.1, 192.0.2.2",
+            "192.0.2.1:+1",
+            "192.0.2.1:",
+            "unknown",
+        ] {
             assert_eq!(parsed(text), None, "{text}");
         }
     }

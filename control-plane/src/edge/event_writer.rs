@@ -21,7 +21,7 @@ use crate::{
 
 /// Events and counts of a transaction. At some 80 µs each, nobody waits long for another's batch.
 /// One transaction at a time: batches of a filter are stored in the order in which they come.
-const BOUNDS: Bounds = Bounds { weight: 2048, rounds: 1 };
+const BOUNDS: Bounds = Bounds { weight: 2048, spare: None };
 /// A transaction that takes longer has lost its connection on the network. Filters wait no longer
 /// than this, and bring the same batch again.
 const LOST_AFTER: Duration = Duration::from_secs(5);

@@ -26,6 +26,13 @@ impl PoolState {
             max: pool.options().get_max_connections(),
         }
     }
+
+    /// The same, when so many of those in use only wait for work.
+    #[must_use]
+    pub(super) fn with_idle(self, waiting: usize) -> Self {
+        let waiting = u32::try_from(waiting).unwrap_or(u32::MAX).min(self.in_use);
+        Self { in_use: self.in_use - waiting, idle: self.idle + waiting, ..self }
+    }
 }
 
 /// How many keys there are of each state. Each key is of one; `ending` are some of the active.

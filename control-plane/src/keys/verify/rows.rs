@@ -5,14 +5,15 @@ use edge_protocol::Position;
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    gather::{AnswersMany, Bounds, Gather},
+    gather::{AnswersMany, Bounds, Gather, Spare},
     keys::{StoredKey, digest::LookupDigest},
     store::{Store, StoreError},
 };
 
-/// As many keys fit into a statement that takes a millisecond or two. The second round is there so
-/// that one slow statement does not hold up everybody.
-const BOUNDS: Bounds = Bounds { weight: 64, rounds: 2 };
+/// As many keys fit into a statement that takes a millisecond or two. One that takes far longer does
+/// not hold up everybody.
+const BOUNDS: Bounds =
+    Bounds { weight: 64, spare: Some(Spare { after: Duration::from_millis(20), rounds: 2 }) };
 /// A round that takes longer has lost its connection on the network; filters wait no longer than
 /// this for the answer.
 const LOST_AFTER: Duration = Duration::from_secs(1);

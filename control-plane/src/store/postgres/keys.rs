@@ -292,7 +292,11 @@ impl KeyStore for PostgresStore {
             digests.resize(digests.len().max(PLANNED_FOR), last);
         }
         // One statement is one snapshot: the position and the rows belong together.
-        row::lookup(&sqlx::query(LOOK_UP).bind(digests).fetch_all(&self.pool).await?)
+        let statement = sqlx::query(LOOK_UP).bind(digests);
+        let mut kept = self.lookups.take().await?;
+        let rows = statement.fetch_all(kept.connection()).await?;
+        self.lookups.keep(kept);
+        row::lookup(&rows)
     }
 
     async fn keys(&self, query: &KeyQuery) -> Result<Vec<Key>, StoreError> {

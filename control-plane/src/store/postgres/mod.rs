@@ -13,6 +13,7 @@ mod chain;
 mod credentials;
 mod feed;
 mod jobs;
+mod kept;
 mod keys;
 mod once;
 pub mod schema;
@@ -38,6 +39,7 @@ use sqlx::{
 use std::time::Duration;
 use tokio::time::Instant;
 
+use self::kept::KeptConnections;
 use super::{OpenError, StoreError, news::News, write_state::WriteState};
 use crate::{config::PostgresConfig, metrics};
 
@@ -69,6 +71,8 @@ const DOUBT_AFTER: Duration = Duration::from_secs(2);
 pub struct PostgresStore {
     /// For what only reads.
     pool: PgPool,
+    /// Those of them that look keys up.
+    lookups: KeptConnections,
     /// For what writes.
     writers: PgPool,
     /// For the one connection that hears of changes: it must not wait for those that work.
@@ -168,7 +172,9 @@ impl PostgresStore {
             .max_lifetime(None)
             .idle_timeout(None)
             .connect_lazy_with(config.connect_options());
-        Ok(Self { pool, writers, ears, writes: WriteState::default(), news: News::new(position) })
+        let lookups = KeptConnections::of(pool.clone());
+        let (writes, news) = (WriteState::default(), News::new(position));
+        Ok(Self { pool, lookups, writers, ears, writes, news })
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {

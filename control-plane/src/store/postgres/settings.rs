@@ -32,7 +32,7 @@ impl SettingsStore for PostgresStore {
 
     fn pools(&self) -> Vec<PoolState> {
         vec![
-            PoolState::of("readers", &self.pool),
+            PoolState::of("readers", &self.pool).with_idle(self.lookups.idle()),
             PoolState::of("writers", &self.writers),
             PoolState::of("changes", &self.ears),
         ]
@@ -46,6 +46,8 @@ impl SettingsStore for PostgresStore {
     async fn close(&self) {
         self.ears.close().await;
         self.writers.close().await;
-        self.pool.close().await;
+        let closed = self.pool.close();
+        self.lookups.give_back();
+        closed.await;
     }
 }
