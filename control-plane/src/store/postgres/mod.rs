@@ -173,8 +173,8 @@ impl PostgresStore {
             .idle_timeout(None)
             .connect_lazy_with(config.connect_options());
         let lookups = KeptConnections::of(pool.clone());
-        let (writes, news) = (WriteState::default(), News::new(position));
-        Ok(Self { pool, lookups, writers, ears, writes, news })
+        let news = News::new(position);
+        Ok(Self { pool, lookups, writers, ears, writes: WriteState::default(), news })
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
