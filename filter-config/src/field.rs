@@ -162,6 +162,29 @@ mod tests {
         ]
     }
 
+    /// The names of all fields that the schema has as lists.
+    #[cfg(feature = "schema")]
+    fn lists_of(schema: &Value, found: &mut std::collections::BTreeSet<String>) {
+        let members = schema.as_object().into_iter().flatten();
+        let items = schema.as_array().into_iter().flatten();
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            if field["type"] == "array" {
+                found.insert(name.clone());
+            }
+        }
+        for inner in members.map(|(_, inner)| inner).chain(items) {
+            lists_of(inner, found);
+        }
+    }
+
+    #[cfg(feature = "schema")]
+    #[test]
+    fn the_lists_are_those_of_the_document() {
+        let mut found = std::collections::BTreeSet::new();
+        lists_of(&crate::schema(), &mut found);
+        assert_eq!(found, super::LISTS.map(str::to_owned).into());
+    }
+
     #[wasm_bindgen_test(unsupported = test)]
     fn a_list_is_no_object() {
         for (text, field) in [

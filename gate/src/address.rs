@@ -1,6 +1,6 @@
 //! Client addresses.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
 /// A client's address in one canonical form: an IPv4-mapped IPv6 address is the IPv4 address
 /// that it means.
@@ -20,11 +20,8 @@ impl ClientAddress {
     pub fn parse(text: &[u8]) -> Option<Self> {
         let text = str::from_utf8(text).ok()?;
         // What nearly all clients have.
-        if let Some((address, port)) = text.split_once(':')
-            && let (Ok(address), Ok(_)) = (address.parse::<Ipv4Addr>(), port.parse::<u16>())
-            && !port.starts_with('+')
-        {
-            return Some(Self::new(address.into()));
+        if let Ok(socket) = text.parse::<SocketAddrV4>() {
+            return Some(Self::new((*socket.ip()).into()));
         }
         text.parse::<IpAddr>()
             .or_else(|_| text.parse::<SocketAddr>().map(|socket| socket.ip()))

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::DOUBT_AFTER;
 
-/// How many look-ups there are at a time when much is asked.
+/// As many look-ups as there may be at a time (`keys/verify/rows.rs`).
 const MOST: u32 = 2;
 /// A connection goes back after this, so that the pool can replace what has become old.
 const KEEP_FOR: Duration = Duration::from_mins(1);
@@ -26,7 +26,7 @@ pub(super) struct KeptConnections {
     waiting: Mutex<Vec<Kept>>,
 }
 
-/// A connection for one statement. It goes back to the pool unless it is [kept](Self::keep) after that:
+/// A connection for one statement. It goes back to the pool unless it is [kept](KeptConnections::keep) after that:
 /// what a statement that failed or was let go of has left behind is the pool's to find out.
 pub(super) struct Kept {
     connection: PoolConnection<Postgres>,
@@ -41,18 +41,21 @@ impl KeptConnections {
         Self { pool, most, waiting: Mutex::default() }
     }
 
-    /// One that waits, or else one of the pool's.
+    /// One that waits, or else one of the pool's. Those that are old or doubtful go back first.
     ///
     /// # Errors
     /// When the pool has none in time.
     pub(super) async fn take(&self) -> Result<Kept, sqlx::Error> {
         let now = Instant::now();
-        while let Some(kept) = self.waiting().pop() {
-            if kept.is_good(now) {
-                return Ok(kept);
-            }
+        let waiting = {
+            let mut waiting = self.waiting();
+            waiting.retain(|kept| kept.is_good(now));
+            waiting.pop()
+        };
+        match waiting {
+            Some(kept) => Ok(kept),
+            None => Ok(Kept { connection: self.pool.acquire().await?, since: now, used: now }),
         }
-        Ok(Kept { connection: self.pool.acquire().await?, since: now, used: now })
     }
 
     /// Keeps one for the next statement.
@@ -64,12 +67,9 @@ impl KeptConnections {
         }
     }
 
-    /// How many wait for work. Those that nobody has used for a while go back.
+    /// How many wait for work.
     pub(super) fn idle(&self) -> usize {
-        let mut waiting = self.waiting();
-        let now = Instant::now();
-        waiting.retain(|kept| kept.is_good(now));
-        waiting.len()
+        self.waiting().len()
     }
 
     /// Gives all of them back. To be called once the pool takes no more work: it ends when it has them.
@@ -168,6 +168,21 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(10), idle).await.expect("idle");
         tokio::time::timeout(Duration::from_secs(10), store.close()).await.expect("closed");
         assert_eq!(store.lookups.idle(), 0);
+    }
+
+    #[test]
+    fn a_store_that_was_not_closed_can_go_when_its_runtime_has_gone() {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let (database, store) = runtime.block_on(async {
+            let database = Database::postgres().await;
+            let store = store(&database).await;
+            store.look_up(&[]).await.expect("an answer");
+            (database, store)
+        });
+        assert_eq!(store.lookups.idle(), 1);
+        drop(runtime);
+        drop(store);
+        drop(database);
     }
 
     #[tokio::test]
