@@ -21,7 +21,7 @@ pub trait AnswersMany: Send + Sync + 'static {
     /// What is told.
     type Answer: Send + 'static;
 
-    /// How much of a round a question takes.
+    /// How much of a round a question takes, at least 1.
     fn weight(_question: &Self::Question) -> usize {
         1
     }
@@ -137,7 +137,8 @@ impl<T: AnswersMany> Shared<T> {
             state.under_way += 1;
             state.fresh += 1;
         }
-        let runner = Runner { shared: Arc::clone(self), fresh: true, counted: true };
+        let runner =
+            Runner { shared: Arc::clone(self), fresh: true, counted: true, tell: Vec::new() };
         self.rounds.spawn(runner.run());
     }
 }
@@ -158,17 +159,15 @@ struct Runner<T: AnswersMany> {
     fresh: bool,
     /// Whether it is counted among those under way.
     counted: bool,
+    /// Whom to tell. When it panics they hear of it only after it is no longer counted.
+    tell: Vec<oneshot::Sender<T::Answer>>,
 }
-
-/// The questions of a round, and whom to tell, in the same order.
-type Round<T> =
-    (Vec<<T as AnswersMany>::Question>, Vec<oneshot::Sender<<T as AnswersMany>::Answer>>);
 
 impl<T: AnswersMany> Runner<T> {
     async fn run(mut self) {
-        while let Some((questions, tell)) = self.next_round() {
+        while let Some(questions) = self.next_round() {
             let answers = self.answers(questions).await;
-            for (tell, answer) in tell.into_iter().zip(answers) {
+            for (tell, answer) in self.tell.drain(..).zip(answers) {
                 // Whoever has gone away meanwhile does not want it any more.
                 tell.send(answer).ok();
             }
@@ -192,7 +191,7 @@ impl<T: AnswersMany> Runner<T> {
 
     /// The next round. When nobody waits, or others can do it alone, this runner is no longer counted:
     /// whoever asks from now on brings a new one.
-    fn next_round(&mut self) -> Option<Round<T>> {
+    fn next_round(&mut self) -> Option<Vec<T::Question>> {
         let mut state = self.shared.state();
         state.waiting.retain(|it| !it.tell.is_closed());
         state.fresh -= usize::from(self.fresh);
@@ -209,7 +208,10 @@ impl<T: AnswersMany> Runner<T> {
             weight <= self.shared.bounds.weight
         });
         let count = fitting.count().max(1);
-        Some(state.waiting.drain(..count).map(|it| (it.question, it.tell)).unzip())
+        let round = state.waiting.drain(..count).map(|it| (it.question, it.tell));
+        let (questions, tell) = round.unzip();
+        self.tell = tell;
+        Some(questions)
     }
 }
 
@@ -222,7 +224,8 @@ impl<T: AnswersMany> Drop for Runner<T> {
         let mut state = self.shared.state();
         state.under_way -= 1;
         state.fresh -= usize::from(self.fresh);
-        if state.under_way == 0 {
+        if state.fresh == 0 {
+            // Nobody else would tell them soon.
             state.waiting.clear();
         }
     }

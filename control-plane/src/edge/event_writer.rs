@@ -45,8 +45,8 @@ impl EventWriter {
         self.0.ask(batch).await?
     }
 
-    /// Waits until all is written that somebody has brought, whoever waits for it. Nobody may bring
-    /// any more.
+    /// Waits until all is written that somebody waits for, and what is being written in any case. Nobody
+    /// may bring any more; filters bring again what they have not heard of.
     pub async fn end(&self) {
         self.0.end().await;
     }
@@ -64,7 +64,7 @@ impl AnswersMany for Writer {
     type Answer = Written;
 
     fn weight(batch: &FilterBatch) -> usize {
-        batch.entries.len() + batch.usage.len()
+        (batch.entries.len() + batch.usage.len()).max(1)
     }
 
     async fn answer(&self, batches: Vec<FilterBatch>) -> Vec<Written> {

@@ -9,6 +9,8 @@ use tokio::{
 
 const SPARE: Spare = Spare { after: Duration::from_millis(20), rounds: 3 };
 
+const QUICK: Spare = Spare { after: Duration::from_millis(1), rounds: 3 };
+
 /// A question that weighs more than a round may.
 const HEAVY: u32 = 50;
 /// One whose round takes for ever.
@@ -29,6 +31,9 @@ impl AnswersMany for Sizes {
 
     async fn answer(&self, questions: Vec<u32>) -> Vec<(u32, usize)> {
         self.may.acquire().await.expect("open").forget();
+        if questions.iter().any(|it| *it > 1000 && it % 40 == 0) {
+            sleep(2 * QUICK.after).await;
+        }
         if questions.contains(&STUCK) {
             std::future::pending::<()>().await;
         }
@@ -218,9 +223,42 @@ async fn a_panic_is_told_to_those_who_wait_and_to_nobody_after_them() {
     assert_eq!(it.told().await, [Ok((2, 1))]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_panic_beside_a_round_that_is_stuck_is_told_to_those_who_wait() {
+    let mut it = Asked::new(1, Some(Spare { rounds: 2, ..SPARE }));
+    it.may.add_permits(1);
+    it.ask(STUCK).await;
+    sleep(SPARE.after * 3 / 2).await;
+    it.ask(0).await;
+    it.ask(1).await;
+    it.may.add_permits(1);
+    for _ in 0..2 {
+        let told = it.askers.join_next().await.expect("an asker").expect("no panic");
+        assert_eq!(told, Err(GivenUp));
+    }
+    it.may.add_permits(1000);
+    assert_eq!(it.gather.ask(2).await, Ok((2, 1)));
+}
+
+#[test]
+fn a_runtime_that_ends_leaves_nobody_counted() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("one");
+    let it = runtime.block_on(async {
+        let mut it = Asked::new(1, Some(SPARE));
+        it.ask(1).await;
+        it.ask(2).await;
+        it
+    });
+    let gather = Arc::clone(&it.gather);
+    drop(it);
+    drop(runtime);
+    let state = gather.shared.state();
+    assert_eq!((state.under_way, state.fresh, state.waiting.len()), (0, 0, 0));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_of_many_askers_is_told_what_it_asked_for() {
-    let mut it = Asked::new(7, Some(SPARE));
+    let mut it = Asked::new(7, Some(QUICK));
     it.may.add_permits(100_000);
     for asker in 0..50 {
         let gather = Arc::clone(&it.gather);

@@ -90,7 +90,7 @@ impl Running {
         self.tasks.end(DRAIN + Duration::from_secs(1)).await;
         let changes = &self.service.changes;
         changes.close();
-        // What filters have brought is stored, though they may no longer wait for it.
+        // What is being stored is stored, though its filter may no longer wait for it.
         let changing = async { tokio::join!(changes.wait(), self.service.event_writer.end()) };
         if tokio::time::timeout(LAST_WRITES, changing).await.is_err() {
             tracing::warn!(left = changes.len(), "changes or events were cut off");

@@ -10,8 +10,8 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// As many keys fit into a statement that takes a millisecond or two. One that takes far longer does
-/// not hold up everybody.
+/// As many questions fit into a statement that takes a millisecond or two. One that takes far longer
+/// does not hold up everybody.
 const BOUNDS: Bounds =
     Bounds { weight: 64, spare: Some(Spare { after: Duration::from_millis(20), rounds: 2 }) };
 /// A round that takes longer has lost its connection on the network; filters wait no longer than
@@ -76,7 +76,8 @@ mod tests {
         let mut other = database.connect_to_postgres().await;
         let held = "BEGIN; LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE";
         other.execute(held).await.expect("held");
-        // In each of the rounds one.
+        // In each of the rounds one: the second does not wait for the end of the first.
+        let asked = tokio::time::Instant::now();
         let (one, two) = tokio::join!(rows.read(vec![[1; 16]]), rows.read(vec![[2; 16]]));
         for told in [one, two] {
             let Some(StoreError::Database(error)) = told.err() else { panic!("told") };
@@ -85,6 +86,7 @@ mod tests {
                 matches!(&*error, sqlx::Error::Io(it) if it.kind() == ErrorKind::TimedOut);
             assert!(is_ours, "{error}");
         }
+        assert!(asked.elapsed() < 2 * LOST_AFTER);
         other.execute("COMMIT").await.expect("let go");
         assert!(rows.read(vec![[3; 16]]).await.expect("told").stored.is_none());
     }
