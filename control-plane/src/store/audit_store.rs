@@ -42,6 +42,14 @@ pub struct IdRange {
     pub last: i64,
 }
 
+impl IdRange {
+    /// Those of them that are smaller than this, if it is said.
+    pub(super) fn before(self, before: Option<i64>) -> Self {
+        let last = before.map_or(self.last, |before| self.last.min(before.saturating_sub(1)));
+        Self { last, ..self }
+    }
+}
+
 /// What came of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BatchOutcome {

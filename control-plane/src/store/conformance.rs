@@ -80,6 +80,7 @@ macro_rules! suite {
             keys_are_counted_by_their_state,
             its_pools_are_shown_within_their_bounds,
             the_audit_log_is_read_newest_first_and_by_filter,
+            rows_of_a_key_or_a_client_are_found_wherever_they_are_in_the_log,
             a_batch_is_stored_exactly_once,
             concurrent_repeats_of_a_batch_store_it_once,
             the_feed_has_no_holes_under_concurrent_changes,

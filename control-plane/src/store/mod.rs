@@ -4,7 +4,10 @@
 //! change feed, or not at all. A backend implements the traits, passes
 //! [`conformance`](self::conformance), and is opened by [`open`].
 
+mod audit_blocks;
 pub mod audit_chain;
+#[cfg(test)]
+mod audit_query_tests;
 mod audit_row;
 mod audit_store;
 pub mod backup;

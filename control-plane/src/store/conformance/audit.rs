@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use edge_protocol::EventKind;
+use jiff::Span;
 
 use super::{at, batch_of, entry, events, key_id};
 use crate::{
-    audit::{AuditEntry, OWN_SOURCE},
+    audit::{AuditEntry, AuditRow, OWN_SOURCE},
     store::{AuditFilter, BatchOutcome, Store},
 };
 
@@ -57,6 +58,68 @@ pub(crate) async fn the_audit_log_is_read_newest_first_and_by_filter(store: Arc<
         (AuditFilter { since: Some(at(3)), source: Some("f".to_owned()), ..none }, 1),
     ] {
         assert_eq!(read(filter.clone(), 10).await.len(), count, "{filter:?}");
+    }
+}
+
+pub(crate) async fn rows_of_a_key_or_a_client_are_found_wherever_they_are_in_the_log(
+    store: Arc<dyn Store>,
+) {
+    // More than two blocks of the indexes; one key and one client are rare.
+    let random = &mut fastrand::Rng::with_seed(7);
+    let client = |number: usize| Some(format!("192.0.2.{number}").parse().expect("an address"));
+    for batch in 0..9 {
+        let entries: Vec<_> = (0..1000)
+            .map(|place| {
+                let kind = [EventKind::InvalidKey, EventKind::RateLimited][random.usize(..2)];
+                let rare = place == 500 && batch % 4 == 0;
+                let mut entry = entry(kind, if rare { 9 } else { random.u64(..3) });
+                entry.event.at_ms += batch;
+                entry.event.client_ip = if rare { client(9) } else { client(random.usize(..3)) };
+                entry
+            })
+            .collect();
+        store.append_batch(&batch_of("f", batch + 1, at(0), &entries)).await.expect("written");
+    }
+    let mut all = Vec::new();
+    while let Ok(rows) = store
+        .audit_rows(
+            &AuditFilter { before: all.last().map(|row: &AuditRow| row.id), ..Default::default() },
+            1000,
+        )
+        .await
+        && !rows.is_empty()
+    {
+        all.extend(rows);
+    }
+    assert_eq!(all.len(), 9000);
+
+    for _ in 0..60 {
+        let key_id = [None, Some(key_id(random.u64(..3))), Some(key_id(9)), Some(key_id(4))];
+        let since = [None, at(0).checked_add(Span::new().milliseconds(random.i64(0..9))).ok()];
+        let filter = AuditFilter {
+            key_id: key_id[random.usize(..4)],
+            client_ip: [None, client(random.usize(..3)), client(9)][random.usize(..3)],
+            event: [None, Some(EventKind::RateLimited)][random.usize(..2)],
+            since: since[random.usize(..2)],
+            before: [None, Some(random.i64(1..9100))][random.usize(..2)],
+            ..AuditFilter::default()
+        };
+        let limit = [1, 10, 1000, 5000][random.usize(..4)];
+        let wanted = |row: &&AuditRow| {
+            let event = &row.entry.event;
+            let at = i64::try_from(event.at_ms).expect("a time");
+            filter.before.is_none_or(|before| row.id < before)
+                && filter.event.is_none_or(|kind| kind == event.kind)
+                && filter.since.is_none_or(|since| at >= since.as_millisecond())
+                && (filter.key_id.is_none()
+                    || filter.key_id.map(|key_id| key_id.to_string()) == event.key_id)
+                && (filter.client_ip.is_none() || filter.client_ip == event.client_ip)
+        };
+        let there: Vec<_> = all.iter().filter(wanted).take(limit).map(|row| row.id).collect();
+        let limit = u32::try_from(limit).expect("few");
+        let rows = store.audit_rows(&filter, limit).await.expect("rows");
+        let found: Vec<_> = rows.iter().map(|row| row.id).collect();
+        assert_eq!(found, there, "{filter:?}, {limit}");
     }
 }
 

@@ -80,7 +80,11 @@ async fn no_table_of_the_log_can_be_emptied_nor_a_partition_of_it() {
         "TRUNCATE audit_checkpoints",
         "DELETE FROM api_key_audit_log_19700101",
         "UPDATE api_key_audit_log_19700101 SET details = 'y'",
-        "INSERT INTO api_key_audit_log_19700101 SELECT * FROM api_key_audit_log_19700101",
+        "INSERT INTO api_key_audit_log_19700101 (id, recorded_at_ms, at_ms, event, details, source)
+         SELECT id, recorded_at_ms + 1, at_ms, event, details, source
+         FROM api_key_audit_log_19700101",
+        "INSERT INTO api_key_audit_log (id, recorded_at_ms, at_ms, event, details, source)
+         VALUES (4, 1, 0, 'DB_ERROR', 'y', 'z'), (2, 1, 0, 'DB_ERROR', 'y', 'z')",
         "INSERT INTO audit_head SELECT * FROM audit_head",
         "INSERT INTO audit_batches SELECT * FROM audit_batches ON CONFLICT (sequence)
          DO UPDATE SET hash = excluded.hash",

@@ -13,6 +13,7 @@ use crate::{
     },
     store::{
         AuditFilter, AuditStore, BatchOutcome, FilterBatch, IdRange,
+        audit_blocks::{Blocks, Sought, Walk, block_of_row},
         audit_row::{self, log_columns},
         new_batches::NewBatches,
         row::{signed, to_json},
@@ -133,6 +134,81 @@ impl SqliteStore {
         self.finish(transaction).await?;
         Ok(news.outcomes)
     }
+
+    /// The ids among which the rows of a filter are.
+    async fn ids_of(
+        &self,
+        filter: &AuditFilter,
+        within: Option<IdRange>,
+    ) -> Result<IdRange, StoreError> {
+        let all = match within {
+            Some(within) => within,
+            None => {
+                let (first, last) = sqlx::query_as(
+                    "SELECT coalesce((SELECT min(id) FROM api_key_audit_log), 1),
+                            coalesce((SELECT max(id) FROM api_key_audit_log), 0)",
+                )
+                .fetch_one(&self.readers)
+                .await?;
+                IdRange { first, last }
+            }
+        };
+        Ok(all.before(filter.before))
+    }
+
+    /// Rows, newest first; with something that is sought, only those in some blocks.
+    async fn rows_of(
+        &self,
+        filter: &AuditFilter,
+        within: Option<IdRange>,
+        by: Option<(&Sought, Blocks)>,
+        limit: u32,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM api_key_audit_log");
+        if let Some((sought, _)) = by {
+            query.push(" INDEXED BY ").push(sought.index);
+        }
+        query.push(" WHERE id < ").push_bind(filter.before.unwrap_or(i64::MAX));
+        if let Some((_, Blocks { first, last })) = by {
+            query.push(concat!(
+                " AND ",
+                block_of_row!(),
+                " IN (WITH RECURSIVE block(number) AS (SELECT "
+            ));
+            query.push_bind(first);
+            query.push(" UNION ALL SELECT number + 1 FROM block WHERE number < ").push_bind(last);
+            query.push(") SELECT number FROM block)");
+        }
+        if let Some(IdRange { first, last }) = within {
+            query.push(" AND id BETWEEN ").push_bind(first).push(" AND ").push_bind(last);
+        }
+        // Only the conditions that there are: `? IS NULL OR event = ?` would keep the planner from
+        // the indexes.
+        if let Some(event) = filter.event {
+            query.push(" AND event = ").push_bind(event.as_str());
+        }
+        if let Some(key_id) = filter.key_id {
+            query.push(" AND key_id = ").push_bind(key_id.to_string());
+        }
+        if let Some(client_ip) = filter.client_ip {
+            query.push(" AND client_ip = ").push_bind(client_ip.to_string());
+        }
+        if let Some(actor) = &filter.actor {
+            query.push(" AND actor = ").push_bind(actor.as_str());
+        }
+        if let Some(source) = &filter.source {
+            query.push(" AND source = ").push_bind(source.as_str());
+        }
+        // With a sign, so that the index of times is left alone: the order is that of ids.
+        if let Some(since) = filter.since {
+            query.push(" AND +at_ms >= ").push_bind(since.as_millisecond());
+        }
+        if let Some(until) = filter.until {
+            query.push(" AND +at_ms < ").push_bind(until.as_millisecond());
+        }
+        query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+        query.build().fetch_all(&self.readers).await?.iter().map(audit_row::read).collect()
+    }
 }
 
 #[async_trait]
@@ -182,36 +258,17 @@ impl AuditStore for SqliteStore {
             Some(within) => Some(within),
             None => self.audit_bounds(filter).await?,
         };
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM api_key_audit_log WHERE id < ");
-        query.push_bind(filter.before.unwrap_or(i64::MAX));
-        if let Some(IdRange { first, last }) = within {
-            query.push(" AND id BETWEEN ").push_bind(first).push(" AND ").push_bind(last);
+        let Some(sought) = Sought::by(filter) else {
+            return self.rows_of(filter, within, None, limit).await;
+        };
+        let mut rows = Vec::new();
+        for blocks in Walk::through(self.ids_of(filter, within).await?) {
+            let left = limit.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
+            if left == 0 {
+                break;
+            }
+            rows.extend(self.rows_of(filter, within, Some((&sought, blocks)), left).await?);
         }
-        // Only the conditions that there are: `? IS NULL OR event = ?` would keep the planner from
-        // the indexes.
-        if let Some(event) = filter.event {
-            query.push(" AND event = ").push_bind(event.as_str());
-        }
-        if let Some(key_id) = filter.key_id {
-            query.push(" AND key_id = ").push_bind(key_id.to_string());
-        }
-        if let Some(client_ip) = filter.client_ip {
-            query.push(" AND client_ip = ").push_bind(client_ip.to_string());
-        }
-        if let Some(actor) = &filter.actor {
-            query.push(" AND actor = ").push_bind(actor.as_str());
-        }
-        if let Some(source) = &filter.source {
-            query.push(" AND source = ").push_bind(source.as_str());
-        }
-        // With a sign, so that the index of times is left alone: the order is that of ids.
-        if let Some(since) = filter.since {
-            query.push(" AND +at_ms >= ").push_bind(since.as_millisecond());
-        }
-        if let Some(until) = filter.until {
-            query.push(" AND +at_ms < ").push_bind(until.as_millisecond());
-        }
-        query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
-        query.build().fetch_all(&self.readers).await?.iter().map(audit_row::read).collect()
+        Ok(rows)
     }
 }
