@@ -99,3 +99,25 @@ impl fmt::Display for SharedKey {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(told: &[usize]) -> Vec<usize> {
+        let subject =
+            |told: &usize| Subject { key: SharedKey::new("test", "a"), told: vec![0; *told] };
+        let subjects: Vec<_> = told.iter().map(subject).collect();
+        runs(&subjects).into_iter().map(<[_]>::len).collect()
+    }
+
+    #[test]
+    fn no_run_has_more_subjects_or_is_told_more_than_the_most() {
+        assert_eq!(cut(&[]), [0; 0]);
+        assert_eq!(cut(&[80]), [1]);
+        assert_eq!(cut(&[80; 64]), [64]);
+        assert_eq!(cut(&[80; 256]), [64; 4]);
+        assert_eq!(cut(&[80; 65]), [64, 1]);
+        assert_eq!(cut(&[4096, 4096, 80, 9000, 9000, 80]), [2, 1, 1, 1, 1]);
+    }
+}
