@@ -7,7 +7,7 @@ use std::fmt;
 /// would make it no cheaper.
 const SUBJECTS_IN_A_RUN: usize = 64;
 /// How many bytes a run is told at most, but for a single subject: what is told of a pool that Redis
-/// may have forgotten takes it longer than an ask.
+/// may have forgotten takes it longer than an ask. So much takes it up to a millisecond.
 const TOLD_IN_A_RUN: usize = 8192;
 
 /// A Lua script: Redis runs it as one, and knows it by its digest after the first time.
