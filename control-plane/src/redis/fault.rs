@@ -26,6 +26,9 @@ pub enum RedisFault {
     /// A file that TLS needs cannot be used.
     #[error(transparent)]
     File(#[from] ConfigError),
+    /// It gave something else than the script does.
+    #[error("Redis gave something else than Keygate's script does")]
+    Unreadable,
     /// It answered with an error, or the connection failed.
     #[error("{}", explain(.0))]
     Failed(#[from] RedisError),
@@ -40,7 +43,7 @@ impl RedisFault {
             Self::Busy => "busy",
             Self::TimedOut(_) => "timeout",
             Self::Failed(error) if error.is_timeout() => "timeout",
-            Self::Failed(_) => "error",
+            Self::Failed(_) | Self::Unreadable => "error",
         }
     }
 }

@@ -7,7 +7,7 @@ use ::redis::{
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
-use super::script::{Run, Script, SharedKey};
+use super::script::{self, Script, SharedKey, Subject};
 
 /// What a probe writes; it is gone a minute later.
 const PROBE_KEY: &str = "keygate:{probe}";
@@ -37,44 +37,30 @@ impl Link {
         }
     }
 
-    /// Runs a script several times, all sent together; what they give is in their order. Of a
-    /// Cluster each node gets its own.
-    pub(super) async fn run_each<T: FromRedisValue + Send + 'static>(
+    /// Runs a script on several subjects, all sent together; what it gives for them is one after the
+    /// other. Of a Cluster each node gets its own.
+    pub(super) async fn run_each(
         self,
         script: &Arc<Script>,
-        runs: Vec<Run>,
-    ) -> RedisResult<Vec<T>> {
+        common: [u64; 2],
+        subjects: Vec<Subject>,
+    ) -> RedisResult<Vec<u8>> {
         match self {
             Self::Server(mut connection) => {
-                let mut pipeline = ::redis::Pipeline::with_capacity(runs.len());
-                for Run { key, arguments } in &runs {
-                    script.add_to(&mut pipeline, key, arguments);
+                let mut pipeline = ::redis::Pipeline::new();
+                for run in script::runs(&subjects) {
+                    script.add_to(&mut pipeline, &common, run);
                 }
-                let done = pipeline.query_async(&mut connection).await;
+                let mut done = pipeline.query_async(&mut connection).await;
                 let forgotten = ErrorKind::Server(ServerErrorKind::NoScript);
                 if done.as_ref().is_err_and(|error| error.kind() == forgotten) {
                     script.load(&mut connection).await?;
-                    return pipeline.query_async(&mut connection).await;
+                    done = pipeline.query_async(&mut connection).await;
                 }
-                done
+                done.map(|given: Vec<Vec<u8>>| given.concat())
             }
-            Self::Cluster(_) => self.run_apart(script, runs).await,
+            Self::Cluster(connection) => run_apart(&connection, script, common, subjects).await,
         }
-    }
-
-    async fn run_apart<T: FromRedisValue + Send + 'static>(
-        self,
-        script: &Arc<Script>,
-        runs: Vec<Run>,
-    ) -> RedisResult<Vec<T>> {
-        let mut tasks = JoinSet::new();
-        for (place, Run { key, arguments }) in runs.into_iter().enumerate() {
-            let (link, script) = (self.clone(), Arc::clone(script));
-            tasks.spawn(async move { (place, link.run::<T>(&script, &key, &arguments).await) });
-        }
-        let mut done = tasks.join_all().await;
-        done.sort_unstable_by_key(|(place, _)| *place);
-        done.into_iter().map(|(_, result)| result).collect()
     }
 
     /// Writes something: a replica, a server without memory, and a Cluster that is not whole answer
@@ -96,4 +82,25 @@ impl Link {
             Self::Cluster(connection) => command.exec_async(connection).await,
         }
     }
+}
+
+/// Runs a script on each subject alone: their keys may be in different slots.
+async fn run_apart(
+    connection: &ClusterConnection,
+    script: &Arc<Script>,
+    common: [u64; 2],
+    subjects: Vec<Subject>,
+) -> RedisResult<Vec<u8>> {
+    let mut tasks = JoinSet::new();
+    for (place, subject) in subjects.into_iter().enumerate() {
+        let (mut connection, script) = (connection.clone(), Arc::clone(script));
+        tasks.spawn(async move {
+            let call = script.of(&common, &subject);
+            (place, call.invoke_async::<Vec<u8>>(&mut connection).await)
+        });
+    }
+    let mut done = tasks.join_all().await;
+    done.sort_unstable_by_key(|(place, _)| *place);
+    let given: RedisResult<Vec<_>> = done.into_iter().map(|(_, result)| result).collect();
+    given.map(|given| given.concat())
 }

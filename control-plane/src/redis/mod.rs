@@ -7,7 +7,7 @@
 //! | `link` | the connection |
 //! | `keeper` | the task that connects, watches, and connects again |
 //! | `breaker` | leaving a Redis alone that fails |
-//! | `script` | a script and the one key that it works on |
+//! | `script` | a script and the keys that it works on |
 //! | `fault` | why there is no answer, in words that help |
 
 mod breaker;
@@ -23,7 +23,7 @@ pub(crate) mod testing;
 mod tests;
 
 pub use fault::RedisFault;
-pub use script::{Run, Script, SharedKey};
+pub use script::{Script, SharedKey, Subject};
 
 use ::redis::{FromRedisValue, RedisResult};
 use std::{
@@ -54,9 +54,9 @@ pub const CALL_TIMEOUT: Duration = Duration::from_millis(50);
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Calls that may be under way at once; a further one is a fault at once, and waits for nobody.
 const MAX_CALLS: usize = 256;
-/// Of runs that are sent together, so many count as one call: they cost Redis their own time, and
+/// Of subjects that are sent together, so many count as one call: they cost Redis their own time, and
 /// everybody else one round trip.
-const RUNS_IN_A_CALL: usize = 16;
+const SUBJECTS_IN_A_CALL: usize = 16;
 /// How long a Redis that fails is left alone, on average.
 const LEFT_ALONE: Duration = Duration::from_secs(5);
 
@@ -121,18 +121,19 @@ impl Redis {
         self.counted(1, |link| link.run(script, key, arguments)).await
     }
 
-    /// As [`Self::call`], for several runs that are sent together: all of them have that time, and
-    /// when one fails the call has failed. What they give is in their order.
+    /// As [`Self::call`], for several subjects that are sent together: all of them have that time, and
+    /// when one fails the call has failed. What the script gives for them is one after the other.
     ///
     /// # Errors
     /// As [`Self::call`].
-    pub async fn call_each<T: FromRedisValue + Send + 'static>(
+    pub async fn call_each(
         &self,
         script: &Arc<Script>,
-        runs: Vec<Run>,
-    ) -> Result<Vec<T>, RedisFault> {
-        let calls = runs.len().div_ceil(RUNS_IN_A_CALL);
-        self.counted(calls, |link| link.run_each(script, runs)).await
+        common: [u64; 2],
+        subjects: Vec<Subject>,
+    ) -> Result<Vec<u8>, RedisFault> {
+        let calls = subjects.len().div_ceil(SUBJECTS_IN_A_CALL);
+        self.counted(calls, |link| link.run_each(script, common, subjects)).await
     }
 
     /// Which connection this is; whoever was told something on another one may know more than

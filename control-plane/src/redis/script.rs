@@ -1,13 +1,22 @@
-//! A script, and the one key that it works on.
+//! A script, and the keys that it works on.
 
 use ::redis::{Pipeline, RedisResult, ScriptInvocation, aio::ConnectionLike};
 use std::fmt;
+
+/// How many subjects a run has at most: of pools that is about a third of a millisecond, and more
+/// would make it no cheaper.
+const SUBJECTS_IN_A_RUN: usize = 64;
+/// How many bytes a run is told at most, but for a single subject: what is told of a pool that Redis
+/// may have forgotten takes it longer than an ask. So much takes it up to a millisecond.
+const TOLD_IN_A_RUN: usize = 8192;
 
 /// A Lua script: Redis runs it as one, and knows it by its digest after the first time.
 pub struct Script(::redis::Script);
 
 impl Script {
-    /// A script of that code, which has `KEYS[1]` and any number of arguments.
+    /// A script of that code, which has `KEYS[1]` and any number of arguments; or for
+    /// [`Redis::call_each`](super::Redis::call_each) any number of keys, what they have in common,
+    /// and what it is told of each.
     #[must_use]
     pub fn new(code: &str) -> Self {
         Self(::redis::Script::new(code))
@@ -21,9 +30,23 @@ impl Script {
         call
     }
 
+    /// As [`Self::on`], for one of several subjects.
+    pub(super) fn of<'a>(&'a self, common: &[u64], subject: &Subject) -> ScriptInvocation<'a> {
+        let mut call = self.on(&subject.key, common);
+        call.arg(&subject.told);
+        call
+    }
+
     /// Adds a run of it to what is sent together. It has to be loaded.
-    pub(super) fn add_to(&self, pipeline: &mut Pipeline, key: &SharedKey, arguments: &[u64]) {
-        pipeline.cmd("EVALSHA").arg(self.0.get_hash()).arg(1).arg(&key.0).arg(arguments);
+    pub(super) fn add_to(&self, pipeline: &mut Pipeline, common: &[u64], subjects: &[Subject]) {
+        let run = pipeline.cmd("EVALSHA").arg(self.0.get_hash()).arg(subjects.len());
+        for Subject { key, .. } in subjects {
+            run.arg(&key.0);
+        }
+        run.arg(common);
+        for Subject { told, .. } in subjects {
+            run.arg(told);
+        }
     }
 
     pub(super) async fn load(&self, connection: &mut impl ConnectionLike) -> RedisResult<()> {
@@ -31,13 +54,31 @@ impl Script {
     }
 }
 
-/// A run of a script on a key.
+/// What a script works on along with others.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub struct Subject {
     /// The key.
     pub key: SharedKey,
-    /// What it is given.
-    pub arguments: Vec<u64>,
+    /// What the script is told of it.
+    pub told: Vec<u8>,
+}
+
+/// Cuts what is sent together into runs. While one lasts, Redis serves nobody else.
+pub(super) fn runs(subjects: &[Subject]) -> Vec<&[Subject]> {
+    let mut runs = Vec::new();
+    let mut rest = subjects;
+    while !rest.is_empty() {
+        let mut told = 0;
+        let fits = |subject: &&Subject| {
+            told += subject.told.len();
+            told <= TOLD_IN_A_RUN
+        };
+        let count = rest.iter().take(SUBJECTS_IN_A_RUN).take_while(fits).count();
+        let (run, after) = rest.split_at(count.max(1));
+        runs.push(run);
+        rest = after;
+    }
+    runs
 }
 
 /// A key in Redis. Each is in the slot of its subject, so that what belongs to one subject can be
@@ -56,5 +97,27 @@ impl SharedKey {
 impl fmt::Display for SharedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(told: &[usize]) -> Vec<usize> {
+        let subject =
+            |told: &usize| Subject { key: SharedKey::new("test", "a"), told: vec![0; *told] };
+        let subjects: Vec<_> = told.iter().map(subject).collect();
+        runs(&subjects).into_iter().map(<[_]>::len).collect()
+    }
+
+    #[test]
+    fn no_run_has_more_subjects_or_is_told_more_than_the_most() {
+        assert_eq!(cut(&[]), [0; 0]);
+        assert_eq!(cut(&[80]), [1]);
+        assert_eq!(cut(&[80; 64]), [64]);
+        assert_eq!(cut(&[80; 256]), [64; 4]);
+        assert_eq!(cut(&[80; 65]), [64, 1]);
+        assert_eq!(cut(&[4096, 4096, 80, 9000, 9000, 80]), [2, 1, 1, 1, 1]);
     }
 }

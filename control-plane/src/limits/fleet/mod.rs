@@ -6,6 +6,7 @@
 //! | `members` | the arithmetic of who lives and holds which parts |
 //! | `memory` | both in this process's memory: the authority without Redis, and a mirror of it with |
 //! | `redis` | both as scripts in Redis |
+//! | `record` | what is said to the pools' script, and by it |
 //! | `authority` | who answers a call: Redis while it does, else memory |
 //!
 //! Pools and members know no clock and no I/O; the scripts are the same arithmetic once more, and a
@@ -26,6 +27,7 @@ mod authority;
 pub mod members;
 mod memory;
 pub mod pool;
+mod record;
 mod redis;
 
 #[cfg(test)]

@@ -1,39 +1,30 @@
--- An ask of one pool: what pool.rs does, by Redis' clock.
+-- Asks of pools, one of each: what pool.rs does, by Redis' clock.
 --
--- The hash has `h`: the latest slice, whether the pool has ever been less than the whole limit, and
--- the level; `ENVOY:EPOCH`: what was granted to it in the latest slice; and of a sliding window
--- `s0`, `s1`, ...: what was granted in each slice of the run, by the slice's number modulo the run.
-local key = KEYS[1]
-local function number(at) return tonumber(ARGV[at]) end
-local algorithm, ms, window = number(1), number(2), number(3)
-local pool, whole, requests, envoys = number(4), number(5), number(6), number(7)
-local slice, holder = number(8), ARGV[9] .. ':' .. ARGV[10]
-local claimed, used, want, most_holders = number(11), number(12), number(13), number(14)
+-- The hash of a pool has `h`: the latest slice, whether the pool has ever been less than the whole
+-- limit, and the level; `ENVOY:EPOCH`: what was granted to it in the latest slice; and of a sliding
+-- window `s0`, `s1`, ...: what was granted in each slice of the run, by the slice's number modulo
+-- the run.
+--
+-- Asks and answers are records of bytes, which record.rs writes and reads: an argument or a number
+-- of its own for each of their numbers would take longer than all that is done here.
+local ASK = '<BI8I8I4I4I4I8I4I4I4Bc0B'
+local ANSWER = '<BI4I4I8I4I8BI8I8'
 local SKEW, FIXED, SLIDING = 1000, 0, 1
--- In how many slices a grant can be spent.
-local lasts = algorithm == FIXED and 1 or 2
-local run = window + lasts
-local unit = window * run
-
+local envoys, most_holders = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local head = redis.call('HMGET', key, 'h', holder)
-local known = head[1] ~= false
-local latest, small, level = slice, 0, 0
-if known then
-  local a, b, c = string.match(head[1], '(%d+) (%d) (%d+)')
-  latest, small, level = tonumber(a), tonumber(b), tonumber(c)
-end
-local mine = tonumber(head[2] or 0)
 
-if now + SKEW < slice * ms or now > (slice + 1) * ms + SKEW then
-  local granted = latest == slice and mine or 0
-  local again = math.max(math.floor(now / ms), slice + 1)
-  return {2, math.max(granted, claimed), 0, again, 0, latest, small, level, 0}
-end
-
+-- The ask.
+local key, algorithm, ms, window, pool, whole, requests, slice, claimed, used, want, holder
+-- In how many slices a grant can be spent; and the others of the terms.
+local lasts, run, unit
+-- The pool, what of it is written already, and what is written of the holder.
+local known, latest, small, level, written_small, written_level, mine
 -- What was granted in the slices of the run; read when it is needed.
-local sums, renewed = nil, false
+local sums, renewed
+-- Holders that are not written yet, and what was granted in the latest slice.
+local holders, current
+
 local function read_sums()
   if sums then return end
   sums = {}
@@ -46,12 +37,10 @@ local function read_sums()
     if sum then sums[latest - back] = tonumber(sum) end
   end
 end
--- Holders that are not written yet.
-local holders = {}
 local function held(name)
   if holders[name] then return holders[name] end
   if renewed then return nil end
-  if name == holder then return head[2] and mine or nil end
+  if name == holder then return mine end
   local read = redis.call('HGET', key, name)
   return read and tonumber(read) or nil
 end
@@ -88,7 +77,6 @@ local function at_least(at, sum)
     redis.call('HSET', key, 's' .. at % run, string.format('%.0f', sum))
   end
 end
-local current = 0
 local function count(more)
   if algorithm == FIXED then
     level = level + more
@@ -126,32 +114,35 @@ local function write()
     redis.call('HSET', key, 'h', text)
   end
   if renewed or not known then redis.call('PEXPIRE', key, (run + 2) * ms) end
-  renewed = false
+  renewed, written_small, written_level = false, small, level
 end
 
--- What the asking control plane knows of this pool, if it may be more than is known here.
-if ARGV[15] == '1' then
-  local at, its_level = number(16), number(18)
+-- Takes in what the asking control plane knows of this pool, which may be more than is known here.
+local function merge(record, place)
+  local at, its_small, its_level, count_sums
+  at, its_small, its_level, count_sums, place = struct.unpack('<I8BI8I4', record, place)
   if not known then latest = at end
-  small = math.max(small, number(17))
+  small = math.max(small, its_small)
   local size = decide()
   advance(size, at)
   if algorithm == SLIDING then read_sums() end
-  local place = 20
   local its_sums = {}
-  for _ = 1, number(19) do
-    its_sums[#its_sums + 1] = {number(place), number(place + 1)}
-    place = place + 2
+  for number = 1, count_sums do
+    local slice_of, sum
+    slice_of, sum, place = struct.unpack('<I8I8', record, place)
+    its_sums[number] = {slice_of, sum}
   end
   if latest == at then
-    for _ = 1, number(place) do
-      local name, granted = ARGV[place + 1] .. ':' .. ARGV[place + 2], number(place + 3)
+    local count_holders
+    count_holders, place = struct.unpack('<I4', record, place)
+    for _ = 1, count_holders do
+      local name, granted
+      name, granted, place = struct.unpack('<Bc0I4', record, place)
       local before = held(name)
       if before or not full(name) then
         holders[name] = math.max(before or 0, granted)
         count(holders[name] - (before or 0))
       end
-      place = place + 3
     end
   end
   if algorithm == FIXED then
@@ -163,67 +154,102 @@ if ARGV[15] == '1' then
   end
   write()
   known = true
-  head[2] = redis.call('HGET', key, holder)
-  mine = tonumber(head[2] or 0)
+  local read = redis.call('HGET', key, holder)
+  mine = read and tonumber(read) or nil
   holders, current = {}, 0
 end
 
-if slice < latest then
-  if algorithm == SLIDING then
-    at_least(slice, math.min(claimed, requests))
+local function answer(record)
+  local told, place
+  algorithm, ms, window, pool, whole, requests, slice, claimed, used, want, holder, told, place =
+    struct.unpack(ASK, record)
+  lasts = algorithm == FIXED and 1 or 2
+  run = window + lasts
+  unit = window * run
+  local head = redis.call('HMGET', key, 'h', holder)
+  known, mine = head[1] ~= false, head[2] and tonumber(head[2]) or nil
+  latest, small, level = slice, 0, 0
+  if known then
+    local a, b, c = string.match(head[1], '(%d+) (%d) (%d+)')
+    latest, small, level = tonumber(a), tonumber(b), tonumber(c)
+  end
+  written_small, written_level = small, level
+  sums, renewed, holders, current = nil, false, {}, 0
+
+  if now + SKEW < slice * ms or now > (slice + 1) * ms + SKEW then
+    local granted = latest == slice and mine or 0
+    local again = math.max(math.floor(now / ms), slice + 1)
+    return struct.pack(ANSWER, 2, math.max(granted, claimed), 0, again, 0, latest, small, level, 0)
+  end
+  if told == 1 then merge(record, place) end
+
+  if slice < latest then
+    if algorithm == SLIDING then
+      at_least(slice, math.min(claimed, requests))
+      write()
+    end
+    return struct.pack(ANSWER, 1, claimed, 0, latest, 0, latest, small, level, 0)
+  end
+
+  local size = decide()
+  advance(size, slice)
+  if full(holder) then
+    write()
+    return struct.pack(ANSWER, 3, claimed, 0, slice + 1, 0, latest, small, level, 0)
+  end
+  local before = held(holder) or 0
+  local granted = math.max(before, math.min(claimed, requests))
+  count(granted - before)
+
+  local room
+  if algorithm == FIXED or algorithm == SLIDING then
+    room = math.max(0, size - level)
+  else
+    local _, most = bucket(size)
+    room = math.floor(math.max(0, most - level) / unit)
+  end
+  local wanted = math.min(used, granted) + want
+  local fresh = 0
+  if granted < wanted then
+    local part = algorithm == FIXED and math.ceil(room / (2 * math.max(1, envoys))) or 0
+    fresh = math.min(math.max(part, wanted - granted), room, 4294967295 - granted)
+  end
+  count(fresh)
+  granted = granted + fresh
+  -- Who only asks again, or asks of a pool without room, changes nothing.
+  if granted ~= mine or renewed or small ~= written_small or level ~= written_level then
+    holders[holder] = granted
     write()
   end
-  return {1, claimed, 0, latest, 0, latest, small, level, 0}
-end
 
-local size = decide()
-advance(size, slice)
-if full(holder) then
-  write()
-  return {3, claimed, 0, slice + 1, 0, latest, small, level, 0}
-end
-local before = held(holder) or 0
-local granted = math.max(before, math.min(claimed, requests))
-count(granted - before)
-
-local room
-if algorithm == FIXED or algorithm == SLIDING then
-  room = math.max(0, size - level)
-else
-  local _, most = bucket(size)
-  room = math.floor(math.max(0, most - level) / unit)
-end
-local wanted = math.min(used, granted) + want
-local fresh = 0
-if granted < wanted then
-  local part = algorithm == FIXED and math.ceil(room / (2 * math.max(1, envoys))) or 0
-  fresh = math.min(math.max(part, wanted - granted), room, 4294967295 - granted)
-end
-count(fresh)
-granted = granted + fresh
-holders[holder] = granted
-write()
-
-local left, again = room - fresh, 0
-if left == 0 then
-  again = latest + 1
-  if algorithm == SLIDING then
-    sums, known = nil, true
-    read_sums()
-    for back = math.min(run - 1, latest), 0, -1 do
-      if sums[latest - back] then
-        again = latest - back + run
-        break
+  local left, again = room - fresh, 0
+  if left == 0 then
+    again = latest + 1
+    if algorithm == SLIDING then
+      sums, known = nil, true
+      read_sums()
+      for back = math.min(run - 1, latest), 0, -1 do
+        if sums[latest - back] then
+          again = latest - back + run
+          break
+        end
+      end
+    elseif algorithm ~= FIXED then
+      local refill, most = bucket(size)
+      if refill > 0 then
+        again = latest + math.max(1, math.ceil(math.max(0, level + unit - most) / refill))
       end
     end
-  elseif algorithm ~= FIXED then
-    local refill, most = bucket(size)
-    if refill > 0 then
-      again = latest + math.max(1, math.ceil(math.max(0, level + unit - most) / refill))
-    end
   end
+  if algorithm == SLIDING and current == 0 then
+    current = tonumber(redis.call('HGET', key, 's' .. latest % run) or 0)
+  end
+  return struct.pack(ANSWER, 0, math.max(granted, claimed), left, again, fresh, latest, small, level, current)
 end
-if algorithm == SLIDING and current == 0 then
-  current = tonumber(redis.call('HGET', key, 's' .. latest % run) or 0)
+
+local answers = {}
+for at = 1, #KEYS do
+  key = KEYS[at]
+  answers[at] = answer(ARGV[at + 2])
 end
-return {0, math.max(granted, claimed), left, again, fresh, latest, small, level, current}
+return table.concat(answers)

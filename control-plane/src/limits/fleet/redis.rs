@@ -1,22 +1,20 @@
 //! Pools and members in Redis, where all control planes have them in common.
 
-use edge_protocol::leases::{Grant, Presence};
+use edge_protocol::leases::Presence;
 use std::sync::Arc;
 
 use super::{
-    EnvoyId, Learnt, PoolId, code,
+    EnvoyId, Learnt, PoolId,
     members::{MAX_MEMBERS, Place},
     memory::{Behind, Earlier},
-    pool::{Answer, Held, MAX_HOLDERS, Outcome, Pool, Sizes, Terms, Told, Wish},
+    pool::{Answer, MAX_HOLDERS, Sizes, Terms, Told, Wish},
+    record,
 };
-use crate::redis::{Redis, RedisFault, Run, Script, SharedKey};
+use crate::redis::{Redis, RedisFault, Script, SharedKey, Subject};
 
 pub(super) const POOL: &str = include_str!("pool.lua");
 pub(super) const MEMBERS: &str = include_str!("members.lua");
 const CONTROL_PLANES: &str = include_str!("control_planes.lua");
-/// The most holders that Redis is told of when it may have forgotten a pool. Of more it gets to know
-/// by what they ask.
-const HOLDERS_TOLD: usize = 256;
 
 /// An ask as Redis gets it.
 pub(super) struct PoolCall {
@@ -54,13 +52,15 @@ impl InRedis {
         envoys: u32,
         calls: &[PoolCall],
     ) -> Result<Vec<(Answer, Told)>, RedisFault> {
-        let run = |call: &PoolCall| Run {
+        let subject = |call: &PoolCall| Subject {
             key: SharedKey::new("lease", &call.id.text()),
-            arguments: arguments(call, envoys),
+            told: record::ask(call),
         };
-        let runs = calls.iter().map(run).collect();
-        let said: Vec<[u64; 9]> = self.redis.call_each(&self.pool, runs).await?;
-        Ok(calls.iter().zip(said).map(|(call, said)| read(call, said)).collect())
+        let subjects = calls.iter().map(subject).collect();
+        let said = self.redis.call_each(&self.pool, common(envoys), subjects).await?;
+        let mut left = said.as_slice();
+        let answers: Option<_> = calls.iter().map(|call| record::answer(call, &mut left)).collect();
+        answers.filter(|_| left.is_empty()).ok_or(RedisFault::Unreadable)
     }
 
     /// Takes a presence in.
@@ -90,6 +90,11 @@ impl InRedis {
         let key = SharedKey::new("fleet", "control-planes");
         self.redis.call(&self.control_planes, &key, &[self.name]).await
     }
+}
+
+/// What the asks of a call have in common.
+pub(super) fn common(envoys: u32) -> [u64; 2] {
+    [envoys.into(), u64::try_from(MAX_HOLDERS).unwrap_or(u64::MAX)]
 }
 
 /// As [`presence_arguments`], for a look that changes nothing.
@@ -127,58 +132,6 @@ pub(super) fn read_place(said: [u64; 6]) -> Place {
         learnt: Learnt { at_ms, foreign: foreign == 1, even_ms },
         out_of_step: out_of_step == 1,
     }
-}
-
-pub(super) fn arguments(call: &PoolCall, envoys: u32) -> Vec<u64> {
-    let PoolCall { terms, sizes, wish, behind, .. } = call;
-    let mut arguments = vec![
-        code(terms.algorithm).into(),
-        terms.slices.ms,
-        terms.slices.in_window,
-        sizes.pool.into(),
-        sizes.whole.unwrap_or(0).into(),
-        terms.requests.into(),
-        envoys.into(),
-        wish.slice,
-        wish.envoy.0,
-        wish.epoch.into(),
-        wish.granted.into(),
-        wish.used.into(),
-        wish.want.into(),
-        u64::try_from(MAX_HOLDERS).unwrap_or(u64::MAX),
-    ];
-    if let Some(pool) = &behind.pool {
-        tell(pool, &mut arguments);
-    }
-    arguments
-}
-
-/// What is known of a pool here.
-fn tell(pool: &Pool, arguments: &mut Vec<u64>) {
-    let count = |items: usize| u64::try_from(items).unwrap_or(u64::MAX);
-    arguments.extend([1, pool.latest, pool.small.into(), pool.level, count(pool.sums.len())]);
-    arguments.extend(pool.sums.iter().flat_map(|(slice, sum)| [*slice, *sum]));
-    let told = pool.holders.len().min(HOLDERS_TOLD);
-    arguments.push(count(told));
-    let holders = pool.holders.iter().take(told);
-    arguments
-        .extend(holders.flat_map(|it| [it.envoy.0, u64::from(it.epoch), u64::from(it.granted)]));
-}
-
-pub(super) fn read(call: &PoolCall, said: [u64; 9]) -> (Answer, Told) {
-    let [outcome, granted, left, again, fresh, latest, is_small, level, current] = said;
-    let granted = small(granted);
-    let outcome = match outcome {
-        0 => Outcome::Counted,
-        1 => Outcome::Closed,
-        2 => Outcome::OutOfStep,
-        _ => Outcome::Full,
-    };
-    let grant = Grant { granted, left: small(left), again: (left == 0).then_some(again) };
-    let (envoy, epoch) = (call.wish.envoy, call.wish.epoch);
-    let held = (outcome == Outcome::Counted).then_some(Held { envoy, epoch, granted });
-    let told = Told { latest, small: is_small == 1, level, current, held };
-    (Answer { grant, outcome, fresh: small(fresh) }, told)
 }
 
 fn small(number: u64) -> u32 {

@@ -1,6 +1,6 @@
 //! Redis that dies, hangs, forgets and comes back, and several control planes.
 
-use edge_protocol::leases::{ALL_SHARES, Ask, Presence};
+use edge_protocol::leases::{ALL_SHARES, Ask, Grant, MAX_ASKS, Presence};
 use std::{sync::Arc, time::Duration};
 use tokio::{task::JoinSet, time::Instant};
 use xtask::servers::redis::{RedisCluster, RedisOptions, RedisSentinels, RedisServer};
@@ -115,11 +115,42 @@ async fn a_fail_over_costs_nothing_of_the_limit() {
     assert_eq!(fleet.asks(500, 20).await, 500);
 }
 
+/// As many asks as a call may have, of pools that hold 1, 2, 3, ...
+fn asks_of_all_sizes() -> Vec<Ask> {
+    let sizes = (1..).take(MAX_ASKS);
+    sizes.map(|size| fixed(&size.to_string(), 2 * size, 0, 2 * size)).collect()
+}
+
+/// That each was answered by its own pool, and got all of it.
+fn holds_all_sizes(grants: &[Grant]) {
+    assert_eq!(grants.len(), MAX_ASKS);
+    for (size, grant) in (1..).zip(grants) {
+        assert_eq!((grant.granted, grant.left), (size, 0), "{grants:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_ask_of_a_full_call_is_answered_by_its_own_pool() {
+    let mut server = started();
+    let replica = Replica::at(&server.url()).await;
+    let asks = asks_of_all_sizes();
+    holds_all_sizes(&replica.limits.answer(EnvoyId(1), None, &asks).await.grants);
+    // And so it is when Redis has to be told of all of them.
+    server.process_mut().kill().expect("killed");
+    replica.becomes(false).await;
+    server.restart().expect("restarted");
+    replica.becomes(true).await;
+    holds_all_sizes(&replica.limits.answer(EnvoyId(1), None, &asks).await.grants);
+    let other = Replica::at(&server.url()).await;
+    let others = other.limits.answer(EnvoyId(2), None, &asks).await.grants;
+    assert!(others.iter().all(|grant| (grant.granted, grant.left) == (0, 0)), "{others:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_keeps_pools_on_all_its_nodes() {
     let cluster = RedisCluster::start().expect("a cluster");
     let replica = Replica::at(&cluster.url()).await;
-    let asks: Vec<_> = (0..64).map(|number| fixed(&number.to_string(), 20, 0, 20)).collect();
+    let asks = asks_of_all_sizes();
     let answered = async {
         loop {
             let answer = replica.limits.answer(EnvoyId(1), None, &asks).await;
@@ -134,7 +165,7 @@ async fn a_cluster_keeps_pools_on_all_its_nodes() {
         }
     };
     let answer = tokio::time::timeout(PATIENCE, answered).await.expect("they are kept");
-    assert!(answer.grants.iter().all(|grant| grant.granted == 10), "{answer:?}");
+    holds_all_sizes(&answer.grants);
     assert!(replica.hear(1, 1, 0).await == 0, "a new table learns");
 }
 

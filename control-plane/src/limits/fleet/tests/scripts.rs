@@ -12,8 +12,9 @@ use crate::limits::fleet::{
     EnvoyId, PoolId, VALID_MS,
     members::{Growth, Members},
     memory::{Behind, Earlier},
-    pool::{Answer, Outcome, Pool, Sizes, Terms, Wish, nothing},
-    redis::{MEMBERS, POOL, PoolCall, arguments, presence_arguments, read, read_place},
+    pool::{Answer, Outcome, Pool, Sizes, Terms, Told, Wish, nothing},
+    record,
+    redis::{MEMBERS, POOL, PoolCall, common, presence_arguments, read_place},
 };
 
 /// Numbers that look like chance, the same in each run.
@@ -68,6 +69,29 @@ impl Timed {
         call.invoke_async(&mut self.connection).await.expect("an answer")
     }
 
+    /// Asks of several pools in one run.
+    async fn ask(
+        &mut self,
+        asks: &[(&str, &PoolCall)],
+        envoys: u32,
+        now_ms: u64,
+    ) -> Vec<(Answer, Told)> {
+        let mut run = self.script.prepare_invoke();
+        for number in common(envoys) {
+            run.arg(number);
+        }
+        for (key, call) in asks {
+            run.key(*key).arg(record::ask(call));
+        }
+        run.arg(now_ms);
+        let said: Vec<u8> = run.invoke_async(&mut self.connection).await.expect("an answer");
+        let mut left = said.as_slice();
+        let answer = |(_, call): &(&str, &PoolCall)| record::answer(call, &mut left);
+        let answers = asks.iter().map(answer).collect::<Option<_>>().expect("an answer to each");
+        assert!(left.is_empty(), "{left:?}");
+        answers
+    }
+
     async fn forget(&mut self, key: &str) {
         ::redis::cmd("DEL").arg(key).exec_async(&mut self.connection).await.expect("deleted");
     }
@@ -108,63 +132,118 @@ fn call(chance: &mut Chance, terms: Terms, now_ms: u64) -> PoolCall {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pool_in_redis_is_a_pool_in_memory() {
-    let mut redis = Timed::started(POOL).await;
-    let mut outcomes = BTreeMap::new();
-    let algorithms = [Algorithm::FixedWindow, Algorithm::SlidingWindow, Algorithm::TokenBucket];
-    for story in 0..90_u64 {
-        let mut chance = Chance(story);
-        let algorithm = algorithms[usize::try_from(story % 3).expect("small")];
+/// A pool of a story: as it is in Redis, and as another memory has it.
+struct Kept {
+    key: String,
+    terms: Terms,
+    pool: Option<Pool>,
+    mirror: Option<Pool>,
+}
+
+impl Kept {
+    fn new(chance: &mut Chance, key: String, algorithm: Algorithm) -> Self {
         let window_seconds =
             [1, 2, 10, 60, 86_400][usize::try_from(chance.below(5)).expect("small")];
         let requests =
             [1, 2, 3, 40, 300, u32::MAX][usize::try_from(chance.below(6)).expect("small")];
         let slices = Slices::of(algorithm, window_seconds);
-        let terms = Terms { algorithm, slices, requests };
-        let key = story.to_string();
-        let (mut pool, mut mirror): (Option<Pool>, Option<Pool>) = (None, None);
+        Self { key, terms: Terms { algorithm, slices, requests }, pool: None, mirror: None }
+    }
+
+    /// A call of it, if it is asked of Redis in this step.
+    async fn call(
+        &mut self,
+        redis: &mut Timed,
+        chance: &mut Chance,
+        (envoys, now_ms): (u32, u64),
+    ) -> Option<PoolCall> {
+        let mut call = call(chance, self.terms, now_ms);
+        if chance.one_in(5) {
+            // Asked of another memory, as when there was no Redis.
+            model(&mut self.mirror, &call, envoys, now_ms);
+            return None;
+        }
+        if chance.one_in(4) {
+            call.behind.pool.clone_from(&self.mirror);
+        }
+        if chance.one_in(40) {
+            // Redis forgets everything.
+            redis.forget(&self.key).await;
+            self.pool = None;
+        }
+        Some(call)
+    }
+
+    /// Holds what Redis told against the arithmetic.
+    fn hears(
+        &mut self,
+        chance: &mut Chance,
+        call: &PoolCall,
+        (envoys, now_ms): (u32, u64),
+        (answer, told): (Answer, Told),
+        about: &str,
+    ) {
+        let about = format!("{:?}, {about}: {call:?}", self.terms);
+        let expected = model(&mut self.pool, call, envoys, now_ms);
+        assert_eq!(answer, expected, "{about}");
+        if answer.outcome == Outcome::OutOfStep {
+            return;
+        }
+        let pool = self.pool.as_ref().expect("it was asked of");
+        let expected = (pool.latest, pool.small, pool.level);
+        assert_eq!((told.latest, told.small, told.level), expected, "{about}");
+        let counted = answer.outcome == Outcome::Counted;
+        if counted && self.terms.algorithm == Algorithm::SlidingWindow {
+            let now = pool.sums.iter().find(|(slice, _)| *slice == pool.latest);
+            assert_eq!(told.current, now.map_or(0, |it| it.1), "{about}");
+        }
+        if chance.one_in(3) {
+            self.mirror.get_or_insert_with(|| Pool::new(told.latest)).note(&self.terms, &told);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pools_in_redis_are_pools_in_memory_one_by_one_and_many_at_once() {
+    let mut redis = Timed::started(POOL).await;
+    let mut outcomes = BTreeMap::new();
+    let algorithms = [Algorithm::FixedWindow, Algorithm::SlidingWindow, Algorithm::TokenBucket];
+    for story in 0..60_u64 {
+        let mut chance = Chance(story);
+        let count = if chance.one_in(3) { 1 } else { 2 + chance.below(4) };
+        let mut pools: Vec<_> = (0..count)
+            .map(|number| {
+                let algorithm = algorithms[usize::try_from((story + number) % 3).expect("small")];
+                Kept::new(&mut chance, format!("{story} {number}"), algorithm)
+            })
+            .collect();
         let mut now_ms = 1_795_608_005_123;
         for step in 0..60 {
+            let slice_ms = pools[0].terms.slices.ms;
             now_ms += match chance.below(8) {
                 0..5 => chance.below(40),
-                5..7 => terms.slices.ms * chance.below(3),
-                _ => terms.slices.ms * chance.below(50),
+                5..7 => slice_ms * chance.below(3),
+                _ => slice_ms * chance.below(50),
             };
-            let mut call = call(&mut chance, terms, now_ms);
-            let envoys = chance.small(20);
-            if chance.one_in(5) {
-                // Asked of another memory, as when there was no Redis.
-                model(&mut mirror, &call, envoys, now_ms);
+            let given = (chance.small(20), now_ms);
+            let mut calls = Vec::new();
+            for (place, pool) in pools.iter_mut().enumerate() {
+                // Some are asked of twice in a run.
+                for _ in 0..=u8::from(chance.one_in(6)) {
+                    let call = pool.call(&mut redis, &mut chance, given).await;
+                    calls.extend(call.map(|call| (place, call)));
+                }
+            }
+            let asks: Vec<_> =
+                calls.iter().map(|(place, call)| (pools[*place].key.as_str(), call)).collect();
+            if asks.is_empty() {
                 continue;
             }
-            if chance.one_in(4) {
-                call.behind.pool.clone_from(&mirror);
-            }
-            if chance.one_in(40) {
-                // Redis forgets everything.
-                redis.forget(&key).await;
-                pool = None;
-            }
-            let said = redis.run(&key, &arguments(&call, envoys), now_ms).await;
-            let (answer, told) = read(&call, said);
-            let expected = model(&mut pool, &call, envoys, now_ms);
-            let about = format!("{terms:?}, story {story}, step {step}: {call:?}");
-            assert_eq!(answer, expected, "{about}");
-            *outcomes.entry(format!("{:?}", answer.outcome)).or_insert(0) += 1;
-            if let Some(pool) = pool.as_ref().filter(|_| answer.outcome != Outcome::OutOfStep) {
-                assert_eq!(
-                    (told.latest, told.small, told.level),
-                    (pool.latest, pool.small, pool.level),
-                    "{about}"
-                );
-                if answer.outcome == Outcome::Counted && algorithm == Algorithm::SlidingWindow {
-                    let now = pool.sums.iter().find(|(slice, _)| *slice == pool.latest);
-                    assert_eq!(told.current, now.map_or(0, |it| it.1), "{about}");
-                }
-                if chance.one_in(3) {
-                    mirror.get_or_insert_with(|| Pool::new(told.latest)).note(&terms, &told);
-                }
+            let answers = redis.ask(&asks, given.0, now_ms).await;
+            for ((place, call), said) in calls.iter().zip(answers) {
+                let about = format!("story {story}, step {step}");
+                pools[*place].hears(&mut chance, call, given, said, &about);
+                *outcomes.entry(format!("{:?}", said.0.outcome)).or_insert(0) += 1;
             }
         }
     }
