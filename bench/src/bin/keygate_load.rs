@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bench::load::{self, Plan, Protocol};
+use bench::load::{self, Pauses, Plan, Protocol};
 use clap::Parser;
 
 /// Sends requests and prints, as JSON, what came of them
@@ -39,6 +39,12 @@ struct Arguments {
     /// Requests a second, whether answers come or not [default: as fast as they come]
     #[arg(long)]
     rate: Option<f64>,
+    /// At a rate: after so many milliseconds under load, a pause
+    #[arg(long, value_name = "MS", requires = "rate", requires = "pause")]
+    pause_after: Option<u64>,
+    /// For so many milliseconds
+    #[arg(long, value_name = "MS", requires = "pause_after")]
+    pause: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -66,6 +72,10 @@ fn run(arguments: &Arguments) -> Result<()> {
         duration: Duration::try_from_secs_f64(arguments.seconds).context("--seconds")?,
         most: arguments.most,
         rate: arguments.rate,
+        pauses: arguments.pause_after.zip(arguments.pause).map(|(after, lasts)| Pauses {
+            after: Duration::from_millis(after),
+            lasts: Duration::from_millis(lasts),
+        }),
         requests,
         keys: keys.lines().map(str::to_owned).collect(),
     };

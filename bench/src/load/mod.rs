@@ -59,10 +59,22 @@ pub struct Plan {
     /// Requests a second, whether or not those before are answered. None: each slot sends its next
     /// request when it has its answer.
     pub rate: Option<f64>,
+    /// When to send nothing for a moment; none: never.
+    pub pauses: Option<Pauses>,
     /// What.
     pub requests: Vec<Template>,
     /// Keys, one of which goes with each request, in turn.
     pub keys: Vec<String>,
+}
+
+/// Moments without load at a steady rate, in which others have the core: what they do then delays no
+/// request. Requests that are under way end in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pauses {
+    /// After so long under load.
+    pub after: Duration,
+    /// For how long.
+    pub lasts: Duration,
 }
 
 /// What came of it.

@@ -13,9 +13,11 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::connection::{Body, Slot, connect, request};
-use super::{Outcome, Plan, histogram};
+use super::{Outcome, Pauses, Plan, histogram};
 
 const KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// So long before the end of a pause it is watched, since whoever sleeps may wake up late.
+const AWAKE: Duration = Duration::from_millis(3);
 
 /// What one slot has seen.
 struct Seen {
@@ -46,20 +48,27 @@ struct Schedule {
     end: Instant,
     /// Between two requests; none: the next is due when a slot is free.
     every: Option<Duration>,
+    pauses: Option<Pauses>,
     sent: u32,
     most: u32,
 }
 
 impl Schedule {
-    /// Waits until the next request is due; none when the time is over. It does not sleep, since no
-    /// timer is as exact as what is to be measured.
+    /// Waits until the next request is due; none when the time is over. It sleeps in pauses only, since
+    /// no timer is as exact as what is to be measured.
     async fn next(&mut self) -> Option<(usize, Instant)> {
         let due = match self.every {
             None => Instant::now(),
-            Some(every) => self.start + every * self.sent,
+            Some(every) => self.start + with_pauses(every * self.sent, self.pauses),
         };
         if due >= self.end || self.sent >= self.most {
             return None;
+        }
+        if self.pauses.is_some() {
+            let pause = due.saturating_duration_since(Instant::now());
+            if let Some(sleep) = pause.checked_sub(AWAKE) {
+                tokio::time::sleep(sleep).await;
+            }
         }
         while Instant::now() < due {
             tokio::task::yield_now().await;
@@ -68,6 +77,13 @@ impl Schedule {
         self.sent += 1;
         Some((number, due))
     }
+}
+
+/// When so much time under load has passed, pauses and all.
+fn with_pauses(under_load: Duration, pauses: Option<Pauses>) -> Duration {
+    let Some(Pauses { after, lasts }) = pauses else { return under_load };
+    let passed = under_load.as_nanos().checked_div(after.as_nanos()).unwrap_or(0);
+    under_load + lasts * u32::try_from(passed).unwrap_or(u32::MAX)
 }
 
 /// Sends what is planned.
@@ -88,6 +104,7 @@ pub async fn run(plan: Plan) -> Result<Outcome> {
         start,
         end: start + plan.duration,
         every: plan.rate.map(|rate| Duration::from_secs_f64(1.0 / rate)),
+        pauses: plan.pauses,
         sent: 0,
         most: plan.most.unwrap_or(u32::MAX),
     }));
@@ -123,5 +140,19 @@ async fn send_all(slot: &mut Slot, schedule: &Mutex<Schedule>, traffic: &Traffic
         let took = u64::try_from(due.elapsed().as_nanos()).unwrap_or(u64::MAX);
         seen.latencies.saturating_record(took);
         *seen.statuses.entry(status).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_after_a_pause_is_later_by_it() {
+        let ms = Duration::from_millis;
+        let pauses = Some(Pauses { after: ms(100), lasts: ms(10) });
+        let due = |at| with_pauses(ms(at), pauses);
+        assert_eq!([0, 99, 100, 199, 200].map(due), [ms(0), ms(99), ms(110), ms(209), ms(220)]);
+        assert_eq!(with_pauses(ms(500), None), ms(500));
     }
 }

@@ -64,7 +64,7 @@ impl Blocks {
 }
 
 /// The blocks that ids are in, newest first, some at a time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Walk {
     oldest: i64,
     /// The newest that is still to come.

@@ -14,7 +14,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::load::{Load, Protocol, Sent};
-use super::processor;
+use super::processor::{self, Turn};
 use super::scenario::{Gateway, NARROW_PATH, Parts, Scenario, Traffic, configure};
 use crate::client::{Ask, Client};
 use crate::edge_config::{EdgeConfig, Upstream};
@@ -183,6 +183,11 @@ impl Ground {
         load.send(&self.programs, address, &self.request_of(traffic), &self.keys_of(traffic))
     }
 
+    /// Whether the control plane gets its core when the load wants it.
+    pub(super) fn give_control_plane_turn(&self, turn: Turn) -> Result<()> {
+        processor::give_turn(self.control_plane.process().pid(), turn)
+    }
+
     /// A gateway.
     pub(super) fn gateway(&self, gateway: Gateway) -> Result<&Running> {
         self.gateways.get(&gateway).context("not started")
@@ -231,6 +236,11 @@ impl Running {
     /// How much memory it has in use, in bytes.
     pub(super) fn memory(&self) -> Result<u64> {
         processor::memory_of(self.envoy.process().pid())
+    }
+
+    /// How much of it the filter's VM on a worker has, in bytes.
+    pub(super) fn vm_memory(&self) -> Result<u64> {
+        processor::memory_of_vm(self.envoy.process().pid())
     }
 }
 

@@ -1,18 +1,15 @@
 //! How the cost of a request grows with what there is: keys, rules, headers, workers.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::figures::Spread;
-use super::ground::{Programs, Running, new_keys, stand_in, write_request};
-use super::load::{Load, Protocol};
+use super::ground::{Programs, new_keys, stand_in};
+use super::load::Protocol;
+use super::pair::{Pair, Traffic, two_limits};
 use super::processor;
-use super::scenario::{PLENTY, answer_directly};
-use crate::edge_config::EdgeConfig;
+use super::scenario::PLENTY;
 use crate::progress;
 use crate::stack::StackOptions;
 
@@ -44,6 +41,8 @@ pub(super) struct Point {
     pub(super) to_first: f64,
     /// What Envoy has in use afterwards, in bytes.
     pub(super) memory: u64,
+    /// What of it is the filter's VM on a worker.
+    pub(super) vm_memory: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -103,83 +102,34 @@ pub(super) fn measure(programs: &Programs, rounds: usize, seconds: f64) -> Resul
         for &at in axis.points() {
             progress::step(&format!("starting with {at} {}", axis.title()));
             let folder = dir.path().join(format!("{axis:?}-{at}"));
-            pairs.push(Pair::start(&options, &folder, axis.shape(at), &keys, programs)?);
+            let shape = axis.shape(at);
+            let keys =
+                keys.get(..usize::try_from(shape.keys)?).context("there are too few keys")?;
+            let Shape { header_bytes, workers, .. } = shape;
+            let traffic = Traffic { keys, header_bytes, workers };
+            pairs.push(Pair::start(programs, &options, &folder, traffic, &fields(shape))?);
         }
         let mut added = vec![Vec::new(); pairs.len()];
         for round in 1..=rounds {
             progress::step(&format!("{}: round {round} of {rounds}", axis.title()));
             for (pair, added) in pairs.iter().zip(&mut added) {
-                added.push(pair.added(programs, seconds)?);
+                added.push(pair.added(programs, PROTOCOL, seconds)?);
             }
         }
         let mut first = None;
         for ((pair, added), &at) in pairs.iter().zip(added).zip(axis.points()) {
             let added = Spread::of(added);
             let to_first = added.median / *first.get_or_insert(added.median);
-            points.push(Point { axis, at, added, to_first, memory: pair.keygate.memory()? });
+            let (memory, vm_memory) = (pair.memory()?, pair.vm_memory()?);
+            points.push(Point { axis, at, added, to_first, memory, vm_memory });
         }
     }
     Ok(points)
 }
 
-/// An Envoy with the filter and one without.
-struct Pair {
-    keygate: Running,
-    plain: Running,
-    request: PathBuf,
-    keys: PathBuf,
-}
-
-impl Pair {
-    fn start(
-        options: &StackOptions,
-        folder: &Path,
-        shape: Shape,
-        keys: &[String],
-        programs: &Programs,
-    ) -> Result<Self> {
-        fs::create_dir_all(folder)?;
-        let (request, file) = (folder.join("request.json"), folder.join("keys"));
-        write_request(&request, "/", usize::try_from(shape.header_bytes)?)?;
-        let keys = keys.get(..usize::try_from(shape.keys)?).context("there are too few keys")?;
-        fs::write(&file, keys.join("\n"))?;
-        let mut options = options.clone();
-        options.dir = folder.join("keygate");
-        let keygate =
-            Running::start(options.clone(), shape.workers, |config| with_filter(config, shape))?;
-        options.dir = folder.join("plain");
-        let plain = Running::start(options, shape.workers, without_filter)?;
-        let pair = Self { keygate, plain, request, keys: file };
-        // Every worker has to see every key, and connections land on workers by chance.
-        for _ in 0..if shape.workers == 1 { 1 } else { 8 } {
-            pair.load(&pair.keygate, Load::once(shape.keys, 16), programs)?;
-        }
-        Ok(pair)
-    }
-
-    fn added(&self, programs: &Programs, seconds: f64) -> Result<f64> {
-        let load = Load::full(PROTOCOL, seconds);
-        let with = self.load(&self.keygate, load, programs)?;
-        Ok(with - self.load(&self.plain, load, programs)?)
-    }
-
-    /// Microseconds of processor time for a request.
-    fn load(&self, gateway: &Running, load: Load, programs: &Programs) -> Result<f64> {
-        let before = gateway.time()?;
-        let sent = load.send(programs, gateway.address, &self.request, &self.keys)?;
-        let took = gateway.time()?.saturating_sub(before);
-        let fine = sent.statuses.keys().all(|status| *status == 200);
-        ensure!(fine, "not all answers were 200: {:?}", sent.statuses);
-        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
-        Ok(took.as_secs_f64() * 1e6 / sent.answers as f64)
-    }
-}
-
-fn with_filter(config: &mut EdgeConfig, shape: Shape) -> Result<()> {
-    let mut limits = vec![
-        json!({"name": "address", "per": "address", "requests": PLENTY, "window_seconds": 60}),
-        json!({"name": "key", "per": "key", "requests": PLENTY, "window_seconds": 60}),
-    ];
+/// The filter's configuration.
+fn fields(shape: Shape) -> Value {
+    let mut limits = two_limits();
     let mut scopes = Vec::new();
     for number in 2..shape.rules {
         let path = format!("/service-{number}/v1");
@@ -190,27 +140,11 @@ fn with_filter(config: &mut EdgeConfig, shape: Shape) -> Result<()> {
         );
     }
     scopes.push(json!({"path_prefix": "/", "scope": "read"}));
-    let mut filter = config.filter_configuration()?;
-    let fields = filter.as_object_mut().context("the filter's configuration is no object")?;
-    let ours = json!({
+    json!({
         "environment": "development",
         "limits": limits,
         "scopes": scopes,
         // A million keys take minutes to go round, and each is to be known when its turn comes again.
         "cache": {"keys": shape.keys.max(100_000), "fresh_seconds": 86_400},
-    });
-    if let Value::Object(ours) = ours {
-        fields.extend(ours);
-    }
-    config.set_filter_configuration(&filter)?;
-    answer_directly(config)
-}
-
-fn without_filter(config: &mut EdgeConfig) -> Result<()> {
-    answer_directly(config)?;
-    let filters = config.connection_manager_mut()?.pointer_mut("/http_filters");
-    let filters = filters.and_then(Value::as_array_mut).context("the file has HTTP filters")?;
-    let router = filters.pop().context("the file has a router")?;
-    *filters = vec![router];
-    Ok(())
+    })
 }

@@ -12,6 +12,10 @@ use super::ground::Programs;
 use super::scenario::Scenario;
 use crate::process;
 
+/// At a steady rate the load leaves its core to the control plane for a moment, after so much time.
+const UNDER_LOAD_MS: &str = "100";
+const PAUSE_MS: &str = "15";
+
 /// What is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Protocol {
@@ -102,6 +106,7 @@ impl Load {
         }
         if let Some(rate) = self.rate {
             command.args(["--rate", &rate.to_string()]);
+            command.args(["--pause-after", UNDER_LOAD_MS, "--pause", PAUSE_MS]);
         }
         Ok(serde_json::from_str(&process::capture(command)?)?)
     }

@@ -6,7 +6,9 @@
 //! | `ground` | all that runs meanwhile |
 //! | `load` | what is sent |
 //! | `processor` | who runs on which core, and for how long it has |
-//! | `rounds`, `growth` | measuring |
+//! | `rounds` | measuring what is compared |
+//! | `pair` | an Envoy with the filter beside one without |
+//! | `growth`, `parts` | measuring those: with more of something, with less |
 //! | `control_plane` | another program measures that |
 //! | `figures`, `machine`, `page` | what is said of it |
 
@@ -17,6 +19,8 @@ mod growth;
 mod load;
 mod machine;
 mod page;
+mod pair;
+mod parts;
 mod processor;
 mod rounds;
 mod scenario;
@@ -52,6 +56,8 @@ enum What {
     Filters(Filters),
     /// How the cost grows with keys, rules, headers and workers
     Growth(Common),
+    /// What each thing that the filter does costs: everything on, then one thing less each time
+    Parts(Common),
     /// What the control plane costs, beside its targets
     ControlPlane(ControlPlane),
 }
@@ -90,6 +96,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         None => filters(&bench.filters),
         Some(What::Filters(options)) => filters(options),
         Some(What::Growth(options)) => growth(options),
+        Some(What::Parts(options)) => parts(options),
         Some(What::ControlPlane(options)) => control_plane::run(options),
     }
 }
@@ -119,6 +126,14 @@ fn growth(options: &Common) -> Result<()> {
     let points = growth::measure(&programs, options.rounds.into(), options.seconds)?;
     let text = page::growth(&points, &machine, options.rounds)?;
     options.publish(Part::Growth, &text, &machine, &points)
+}
+
+fn parts(options: &Common) -> Result<()> {
+    let programs = build()?;
+    let machine = Machine::look(&programs.stack.envoy)?;
+    let steps = parts::measure(&programs, options.rounds.into(), options.seconds)?;
+    let text = page::parts(&steps, &machine, options.rounds)?;
+    options.publish(Part::Parts, &text, &machine, &steps)
 }
 
 impl Common {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use super::figures::Row;
 use super::growth::{Axis, Point};
 use super::machine::Machine;
+use super::parts::Step;
 use super::scenario::{Gateway, Traffic};
 use crate::workspace;
 
@@ -16,6 +17,7 @@ use crate::workspace;
 pub(super) enum Part {
     Filters,
     Growth,
+    Parts,
     ControlPlane,
 }
 
@@ -24,13 +26,14 @@ impl Part {
         match self {
             Self::Filters => "filters",
             Self::Growth => "growth",
+            Self::Parts => "parts",
             Self::ControlPlane => "control-plane",
         }
     }
 
     fn page(self) -> &'static str {
         match self {
-            Self::Filters | Self::Growth => "docs/benchmarks.md",
+            Self::Filters | Self::Growth | Self::Parts => "docs/benchmarks.md",
             Self::ControlPlane => "docs/benchmarks/control-plane.md",
         }
     }
@@ -113,17 +116,18 @@ pub(super) fn growth(points: &[Point], machine: &Machine, rounds: u16) -> Result
         let points: Vec<_> = points.iter().filter(|point| point.axis == axis).collect();
         writeln!(
             text,
-            "| {} | added, µs (middle half of the rounds) | to the first | Envoy's memory, MB |",
+            "| {} | added, µs (middle half of the rounds) | to the first | Envoy's memory, MB | of it a worker's VM |",
             axis.title()
         )?;
-        writeln!(text, "|--:|--:|--:|--:|")?;
+        writeln!(text, "|--:|--:|--:|--:|--:|")?;
         for point in &points {
             let it = point.added;
             #[expect(clippy::cast_precision_loss, reason = "far less than 2^52 bytes")]
-            let megabytes = point.memory as f64 / 1e6;
+            let megabytes = |bytes: u64| bytes as f64 / 1e6;
+            let (all, vm) = (megabytes(point.memory), megabytes(point.vm_memory));
             writeln!(
                 text,
-                "| {} | {:.1} ({:.1} to {:.1}) | {:.2} | {megabytes:.0} |",
+                "| {} | {:.1} ({:.1} to {:.1}) | {:.2} | {all:.0} | {vm:.1} |",
                 point.at, it.median, it.lower, it.upper, point.to_first
             )?;
         }
@@ -133,6 +137,26 @@ pub(super) fn growth(points: &[Point], machine: &Machine, rounds: u16) -> Result
         let added: Vec<_> = points.iter().map(|point| point.added.median).collect();
         let title = format!("Processor time added to a request, by {}", axis.title());
         chart(&mut text, &title, &names, "µs", &added)?;
+    }
+    Ok(text)
+}
+
+/// What each part costs.
+pub(super) fn parts(steps: &[Step], machine: &Machine, rounds: u16) -> Result<String> {
+    let mut text = String::new();
+    writeln!(text, "{}\n", on(machine, rounds))?;
+    for protocol in ["HTTP/1.1", "HTTP/2"] {
+        writeln!(
+            text,
+            "| {protocol}, without, on top of what is above | added, µs (middle half of the rounds) | less by, µs |"
+        )?;
+        writeln!(text, "|---|--:|--:|")?;
+        for step in steps.iter().filter(|step| step.protocol == protocol) {
+            let Step { without, added: it, less, .. } = step;
+            let spread = format!("{:.1} ({:.1} to {:.1})", it.median, it.lower, it.upper);
+            writeln!(text, "| {without} | {spread} | {less:.1} |")?;
+        }
+        writeln!(text)?;
     }
     Ok(text)
 }

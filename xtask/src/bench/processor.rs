@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::thread::{CpuSet, Pid, sched_setaffinity};
+
+use crate::process;
 
 /// Where the Envoys run, and nothing else.
 pub(super) const MEASURED: usize = 0;
@@ -35,6 +38,26 @@ fn set(thread: Option<Pid>, cores: &[usize]) -> Result<()> {
         .with_context(|| format!("cannot run on {cores:?}: the benchmark takes two cores"))
 }
 
+/// Who gets a core that others want as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Everybody in turn.
+    Fair,
+    /// Hardly ever: only a core that nobody else wants.
+    Last,
+}
+
+/// Gives all threads of a process that turn; those that they start have it too.
+pub(super) fn give_turn(process: u32, turn: Turn) -> Result<()> {
+    let class = match turn {
+        Turn::Fair => "--other",
+        Turn::Last => "--idle",
+    };
+    let mut chrt = Command::new("chrt");
+    chrt.args(["--all-tasks", class, "--pid", "0", &process.to_string()]);
+    process::run(chrt).context("the benchmark takes chrt, of the package util-linux")
+}
+
 /// How long the threads of a process have run on a core, by the kernel's own account.
 pub(super) fn time_of(process: u32) -> Result<Duration> {
     let mut sum = 0;
@@ -53,6 +76,30 @@ pub(super) fn memory_of(process: u32) -> Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib: u64 = line.and_then(|it| it.split_whitespace().next()).unwrap_or("0").parse()?;
     Ok(kib * 1024)
+}
+
+/// How much memory the largest of a process' WebAssembly VMs has, in bytes: such memory is followed by so
+/// much room that no access can leave it.
+pub(super) fn memory_of_vm(process: u32) -> Result<u64> {
+    const ROOM: u64 = 4 << 30;
+    let maps = fs::read_to_string(format!("/proc/{process}/maps"))?;
+    let mut largest = 0;
+    let mut before = None;
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(range), Some(rights)) = (words.next(), words.next()) else { continue };
+        let (first, end) = range.split_once('-').context("a mapping has no range")?;
+        let (first, end) = (u64::from_str_radix(first, 16)?, u64::from_str_radix(end, 16)?);
+        if let Some((own_first, own_end)) = before
+            && own_end == first
+            && rights.starts_with("---")
+            && end - first >= ROOM
+        {
+            largest = largest.max(own_end - own_first);
+        }
+        before = rights.starts_with("rw-").then_some((first, end));
+    }
+    Ok(largest)
 }
 
 fn threads(process: u32) -> Result<Vec<PathBuf>> {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::ground::Ground;
 use super::load::{Load, Protocol, Sent};
+use super::processor::Turn;
 use super::scenario::{Gateway, Scenario, Traffic};
 use crate::progress;
 
@@ -77,6 +78,10 @@ pub(super) fn latencies(ground: &Ground, costs: &Costs, effort: Effort) -> Resul
             {
                 let rate = half_of(costs, protocol, scenario).min(common);
                 let load = Load::steady(protocol, effort.steady_seconds, rate);
+                // It would be on another machine, and not take the load's core; where each request is
+                // asked about it has to.
+                let asked = scenario.gateway == Gateway::ExtAuthzKeygate;
+                ground.give_control_plane_turn(if asked { Turn::Fair } else { Turn::Last })?;
                 let (sent, ()) =
                     measured(ground, scenario, || Ok((ground.send(scenario, load)?, ())))?;
                 let seen = latencies.entry((protocol, scenario)).or_default();

@@ -141,17 +141,16 @@ impl SqliteStore {
         filter: &AuditFilter,
         within: Option<IdRange>,
     ) -> Result<IdRange, StoreError> {
-        let all = match within {
-            Some(within) => within,
-            None => {
-                let (first, last) = sqlx::query_as(
-                    "SELECT coalesce((SELECT min(id) FROM api_key_audit_log), 1),
-                            coalesce((SELECT max(id) FROM api_key_audit_log), 0)",
-                )
-                .fetch_one(&self.readers)
-                .await?;
-                IdRange { first, last }
-            }
+        let all = if let Some(within) = within {
+            within
+        } else {
+            let (first, last) = sqlx::query_as(
+                "SELECT coalesce((SELECT min(id) FROM api_key_audit_log), 1),
+                        coalesce((SELECT max(id) FROM api_key_audit_log), 0)",
+            )
+            .fetch_one(&self.readers)
+            .await?;
+            IdRange { first, last }
         };
         Ok(all.before(filter.before))
     }
