@@ -12,6 +12,29 @@ ALTER TABLE api_key_audit_log
     ADD PRIMARY KEY (id, recorded_at_ms);
 DROP INDEX api_key_audit_log_by_id;
 
+-- The days of the log that have rows, and between what their ids are.
+CREATE FUNCTION audit_days()
+RETURNS TABLE (from_ms BIGINT, until_ms BIGINT, first_id BIGINT, last_id BIGINT)
+LANGUAGE plpgsql AS $$
+DECLARE
+    day RECORD;
+BEGIN
+    FOR day IN SELECT * FROM day_partitions('api_key_audit_log') LOOP
+        BEGIN
+            EXECUTE format('SELECT min(id), max(id) FROM %I', day.partition) INTO first_id, last_id;
+        EXCEPTION WHEN undefined_table THEN
+            -- It has just been retired.
+            first_id := NULL;
+        END;
+        IF first_id IS NOT NULL THEN
+            until_ms := day.until_ms;
+            from_ms := until_ms - 86400000;
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END;
+$$;
+
 -- That rows come after the end of the chain is looked at once for all rows of a statement, and not for
 -- each. The database gives a partition no copy of such a trigger.
 DROP TRIGGER api_key_audit_log_only_grows ON api_key_audit_log;

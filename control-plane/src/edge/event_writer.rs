@@ -22,9 +22,6 @@ use crate::{
 /// Events and counts of a transaction. At some 80 µs each, nobody waits long for another's batch.
 /// One transaction at a time: batches of a filter are stored in the order in which they come.
 const BOUNDS: Bounds = Bounds { weight: 2048, spare: None };
-/// A transaction that takes longer has lost its connection on the network. Filters wait no longer
-/// than this, and bring the same batch again.
-const LOST_AFTER: Duration = Duration::from_secs(5);
 
 /// Writes filters' batches.
 pub struct EventWriter(Gather<Writer>);
@@ -101,7 +98,7 @@ impl Writer {
     /// Writes batches of different filters, and notes what is to be noted of those that are stored:
     /// here, since whoever brought one may have gone.
     async fn write(&self, group: &[&FilterBatch]) -> Vec<Written> {
-        let written = match self.append(group).await {
+        let written = match self.store.append_batches(group).await {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             // One that cannot be stored must not keep the others out.
             Err(error) if group.len() > 1 && error.is_about_values() => {
@@ -117,18 +114,13 @@ impl Writer {
         written
     }
 
-    async fn append(&self, group: &[&FilterBatch]) -> Result<Vec<BatchOutcome>, StoreError> {
-        let stored = tokio::time::timeout(LOST_AFTER, self.store.append_batches(group)).await;
-        stored.unwrap_or_else(|_| Err(StoreError::lost()))
-    }
-
     /// Each in a transaction of its own, until the database fails.
     async fn write_each(&self, group: &[&FilterBatch]) -> Vec<Written> {
         let mut written: Vec<Written> = Vec::with_capacity(group.len());
         for batch in group {
             let one = match written.last() {
                 Some(Err(error)) if !error.is_about_values() => Err(error.clone()),
-                _ => self.append(&[batch]).await.and_then(|outcomes| {
+                _ => self.store.append_batches(&[batch]).await.and_then(|outcomes| {
                     outcomes.first().copied().ok_or(StoreError::GivenUp(GivenUp))
                 }),
             };

@@ -25,7 +25,7 @@ mod tests;
 pub use fault::RedisFault;
 pub use script::{Script, SharedKey, Subject};
 
-use ::redis::{FromRedisValue, RedisResult};
+use ::redis::FromRedisValue;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -125,15 +125,19 @@ impl Redis {
     /// when one fails the call has failed. What the script gives for them is one after the other.
     ///
     /// # Errors
-    /// As [`Self::call`].
-    pub async fn call_each(
+    /// As [`Self::call`], and when `read` can make nothing of it.
+    pub async fn call_each<T>(
         &self,
         script: &Arc<Script>,
         common: [u64; 2],
         subjects: Vec<Subject>,
-    ) -> Result<Vec<u8>, RedisFault> {
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, RedisFault> {
         let calls = subjects.len().div_ceil(SUBJECTS_IN_A_CALL);
-        self.counted(calls, |link| link.run_each(script, common, subjects)).await
+        let make = async |link: Link| {
+            read(&link.run_each(script, common, subjects).await?).ok_or(RedisFault::Unreadable)
+        };
+        self.counted(calls, make).await
     }
 
     /// Which connection this is; whoever was told something on another one may know more than
@@ -143,7 +147,7 @@ impl Redis {
         self.connections.load(Ordering::Relaxed)
     }
 
-    async fn counted<T, F: Future<Output = RedisResult<T>>>(
+    async fn counted<T, E: Into<RedisFault>, F: Future<Output = Result<T, E>>>(
         &self,
         calls: usize,
         make: impl FnOnce(Link) -> F,
@@ -154,7 +158,7 @@ impl Redis {
         result
     }
 
-    async fn if_it_makes_sense<T, F: Future<Output = RedisResult<T>>>(
+    async fn if_it_makes_sense<T, E: Into<RedisFault>, F: Future<Output = Result<T, E>>>(
         &self,
         calls: usize,
         make: impl FnOnce(Link) -> F,
@@ -167,7 +171,7 @@ impl Redis {
         let _room = self.room.try_acquire_many(calls).map_err(|_| RedisFault::Busy)?;
         let begun = Instant::now();
         let result = match timeout(CALL_TIMEOUT, make(link)).await {
-            Ok(result) => result.map_err(RedisFault::from),
+            Ok(result) => result.map_err(Into::into),
             Err(_) => Err(RedisFault::TimedOut(CALL_TIMEOUT)),
         };
         ::metrics::histogram!(metrics::REDIS_SECONDS).record(begun.elapsed());
@@ -187,7 +191,7 @@ impl Redis {
     pub async fn probe(&self) -> Result<(), RedisFault> {
         let link = self.link()?;
         let result = match timeout(PROBE_TIMEOUT, link.probe()).await {
-            Ok(result) => result.map_err(RedisFault::from),
+            Ok(result) => result.map_err(Into::into),
             Err(_) => Err(RedisFault::TimedOut(PROBE_TIMEOUT)),
         };
         self.breaker().probed(Instant::now(), result.is_ok(), || self.left_alone());

@@ -3,11 +3,11 @@
 use ::redis::{Pipeline, RedisResult, ScriptInvocation, aio::ConnectionLike};
 use std::fmt;
 
-/// How many subjects a run has at most: of pools that is about a third of a millisecond, and more
-/// would make it no cheaper.
-const SUBJECTS_IN_A_RUN: usize = 64;
+/// How much the subjects of a run weigh at most, but for a single one: so many take Redis about a
+/// millisecond at most, and more would make it no cheaper.
+const WEIGHT_OF_A_RUN: usize = 64;
 /// How many bytes a run is told at most, but for a single subject: what is told of a pool that Redis
-/// may have forgotten takes it longer than an ask. So much takes it up to a millisecond.
+/// may have forgotten takes it longer than an ask.
 const TOLD_IN_A_RUN: usize = 8192;
 
 /// A Lua script: Redis runs it as one, and knows it by its digest after the first time.
@@ -61,6 +61,8 @@ pub struct Subject {
     pub key: SharedKey,
     /// What the script is told of it.
     pub told: Vec<u8>,
+    /// How long it takes, as many times as the quickest.
+    pub weight: usize,
 }
 
 /// Cuts what is sent together into runs. While one lasts, Redis serves nobody else.
@@ -68,12 +70,13 @@ pub(super) fn runs(subjects: &[Subject]) -> Vec<&[Subject]> {
     let mut runs = Vec::new();
     let mut rest = subjects;
     while !rest.is_empty() {
-        let mut told = 0;
+        let (mut told, mut weight) = (0, 0);
         let fits = |subject: &&Subject| {
             told += subject.told.len();
-            told <= TOLD_IN_A_RUN
+            weight += subject.weight;
+            told <= TOLD_IN_A_RUN && weight <= WEIGHT_OF_A_RUN
         };
-        let count = rest.iter().take(SUBJECTS_IN_A_RUN).take_while(fits).count();
+        let count = rest.iter().take_while(fits).count();
         let (run, after) = rest.split_at(count.max(1));
         runs.push(run);
         rest = after;
@@ -105,9 +108,13 @@ mod tests {
     use super::*;
 
     fn cut(told: &[usize]) -> Vec<usize> {
-        let subject =
-            |told: &usize| Subject { key: SharedKey::new("test", "a"), told: vec![0; *told] };
-        let subjects: Vec<_> = told.iter().map(subject).collect();
+        weigh(&told.iter().map(|told| (*told, 1)).collect::<Vec<_>>())
+    }
+
+    fn weigh(subjects: &[(usize, usize)]) -> Vec<usize> {
+        let key = || SharedKey::new("test", "a");
+        let subject = |&(told, weight): &_| Subject { key: key(), told: vec![0; told], weight };
+        let subjects: Vec<_> = subjects.iter().map(subject).collect();
         runs(&subjects).into_iter().map(<[_]>::len).collect()
     }
 
@@ -119,5 +126,7 @@ mod tests {
         assert_eq!(cut(&[80; 256]), [64; 4]);
         assert_eq!(cut(&[80; 65]), [64, 1]);
         assert_eq!(cut(&[4096, 4096, 80, 9000, 9000, 80]), [2, 1, 1, 1, 1]);
+        assert_eq!(weigh(&[(80, 8); 20]), [8, 8, 4]);
+        assert_eq!(weigh(&[(80, 100), (80, 60), (80, 4), (80, 1)]), [1, 2, 1]);
     }
 }

@@ -23,6 +23,9 @@ pub(super) use block_of_row;
 /// How many times as many blocks the next statement looks into, and how many at most.
 const GROWTH: i64 = 4;
 const MOST: i64 = 1024;
+/// Of what there are no more rows than this, all are read sooner than those of a key, of which nobody
+/// knows how many there are.
+pub(super) const FEW: u32 = 10_000;
 
 /// What there is such an index for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +52,14 @@ impl Sought {
     }
 }
 
+/// What else a filter asks for that has an index, by its column: there may be few such rows.
+pub(super) fn beside(filter: &AuditFilter) -> impl Iterator<Item = (&'static str, &str)> {
+    let event = filter.event.map(|event| ("event", event.as_str()));
+    let actor = filter.actor.as_deref().map(|actor| ("actor", actor));
+    let source = filter.source.as_deref().map(|source| ("source", source));
+    [event, actor, source].into_iter().flatten()
+}
+
 /// Numbers of blocks, from one to another, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Blocks {
@@ -57,6 +68,12 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
+    /// Whether there are as many of them as are looked into at once. When nothing is found in so many, there
+    /// may be a hole in the ids, which is best jumped over.
+    pub(super) fn are_many(self) -> bool {
+        self.last - self.first + 1 >= MOST
+    }
+
     /// The ids that there may be in them.
     pub(super) fn ids(self) -> IdRange {
         IdRange { first: self.first << BITS, last: (self.last << BITS) | ((1 << BITS) - 1) }
@@ -79,6 +96,11 @@ impl Walk {
             return Self { oldest: 0, newest: -1, width: 1 };
         }
         Self { oldest: ids.first >> BITS, newest: ids.last >> BITS, width: 1 }
+    }
+
+    /// Goes on with the block of this id, the next that there is; none: there is none.
+    pub(super) fn jump(&mut self, to: Option<i64>) {
+        self.newest = to.map_or(self.oldest - 1, |id| self.newest.min(id >> BITS));
     }
 }
 
@@ -107,7 +129,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, rng_seed: proptest::test_runner::RngSeed::Fixed(5), ..ProptestConfig::default() })]
 
         #[test]
-        fn each_block_of_the_ids_comes_once_and_the_newest_first(first in 0..20_000_000_i64, more in -1..50_000_000_i64) {
+        fn each_block_of_the_ids_comes_once_and_the_newest_first(first in -10_000_000..20_000_000_i64, more in -1..50_000_000_i64) {
             let ids = IdRange { first, last: first + more };
             let mut above = (ids.last >> BITS) + 1;
             for Blocks { first, last } in Walk::through(ids) {
@@ -117,5 +139,23 @@ mod tests {
             }
             prop_assert_eq!(above, if more < 0 { (ids.last >> BITS) + 1 } else { first >> BITS });
         }
+    }
+
+    #[test]
+    fn holes_are_jumped_over_and_the_ends_of_all_ids_are_blocks_too() {
+        let all = IdRange { first: i64::MIN, last: i64::MAX };
+        let mut walk = Walk::through(all);
+        let runs: Vec<_> = walk.by_ref().take(6).collect();
+        assert_eq!(runs[0].ids(), IdRange { first: i64::MAX - 4095, last: i64::MAX });
+        assert!(runs[5].are_many() && !runs[4].are_many());
+        walk.jump(Some(5000));
+        assert_eq!(walk.next().map(|blocks| blocks.last), Some(1));
+        walk.jump(Some(i64::MIN));
+        let last = walk.next().expect("the last");
+        assert_eq!(last.ids(), IdRange { first: i64::MIN, last: i64::MIN + 4095 });
+        assert_eq!(walk.next(), None);
+        let mut walk = Walk::through(all);
+        walk.jump(None);
+        assert_eq!(walk.next(), None);
     }
 }

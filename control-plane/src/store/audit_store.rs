@@ -4,10 +4,14 @@ use async_trait::async_trait;
 use edge_protocol::EventKind;
 use jiff::Timestamp;
 use key_policy::KeyId;
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use super::{FilterBatch, StoreError};
 use crate::audit::{AuditEntry, AuditRow};
+
+/// Batches that take longer to store have lost their connection on the network. Filters wait no longer
+/// than this, and bring the same batch again.
+pub(super) const BATCHES_LOST_AFTER: Duration = Duration::from_secs(5);
 
 /// Which audit rows are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,7 +71,8 @@ pub trait AuditStore: Send + Sync {
 
     /// Adds filters' batches, with their usage, each once: all of them or, should one of them not be
     /// fit to be stored, none. They are of no source two, and in the order of the sources' names,
-    /// so that two who write the same do not wait for each other.
+    /// so that two who write the same do not wait for each other. What takes longer than
+    /// [`BATCHES_LOST_AFTER`] is given up; nobody knows then whether it is stored.
     async fn append_batches(
         &self,
         batches: &[&FilterBatch],

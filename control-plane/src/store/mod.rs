@@ -46,10 +46,11 @@ pub use open::{OpenError, migrate, open};
 pub use usage::{FilterBatch, UsageStore};
 
 use async_trait::async_trait;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{gather::GivenUp, metrics};
 use audit_chain::AuditChain;
+use audit_store::BATCHES_LOST_AFTER;
 use backup::BackupStore;
 use credentials::CredentialStore;
 use jobs::JobStore;
@@ -85,6 +86,14 @@ impl From<sqlx::Error> for StoreError {
         ::metrics::counter!(metrics::DATABASE_ERRORS, "kind" => kind).increment(1);
         Self::Database(Arc::new(error))
     }
+}
+
+/// A unit of work, unless it takes longer than this: then its connection is lost.
+async fn ended_after<T>(
+    patience: Duration,
+    unit: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(patience, unit).await.unwrap_or_else(|_| Err(StoreError::lost()))
 }
 
 impl StoreError {

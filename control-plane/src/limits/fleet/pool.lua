@@ -98,11 +98,12 @@ end
 local function write()
   if renewed then
     redis.call('DEL', key)
-    if sums then
-      for at, sum in pairs(sums) do
-        redis.call('HSET', key, 's' .. at % run, string.format('%.0f', sum))
-      end
+    local fields = {}
+    for at, sum in pairs(sums or {}) do
+      fields[#fields + 1] = 's' .. at % run
+      fields[#fields + 1] = string.format('%.0f', sum)
     end
+    if #fields > 0 then redis.call('HSET', key, unpack(fields)) end
   end
   for name, granted in pairs(holders) do
     if name ~= holder then redis.call('HSET', key, name, string.format('%.0f', granted)) end

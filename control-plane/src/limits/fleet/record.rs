@@ -63,13 +63,14 @@ fn put_count(record: &mut Vec<u8>, items: usize) {
     record.extend(u32::try_from(items).unwrap_or(u32::MAX).to_le_bytes());
 }
 
-/// Takes the answer to an ask off those that are left; nothing when they are too short.
+/// Takes the answer to an ask off those that are left; nothing when they are too short, or not answers.
 pub(super) fn answer(call: &PoolCall, left: &mut &[u8]) -> Option<(Answer, Told)> {
     let outcome = match u8::from_le_bytes(take(left)?) {
         0 => Outcome::Counted,
         1 => Outcome::Closed,
         2 => Outcome::OutOfStep,
-        _ => Outcome::Full,
+        3 => Outcome::Full,
+        _ => return None,
     };
     let granted = u32::from_le_bytes(take(left)?);
     let room = u32::from_le_bytes(take(left)?);

@@ -1,6 +1,6 @@
 //! Pools and members in Redis, where all control planes have them in common.
 
-use edge_protocol::leases::Presence;
+use edge_protocol::{Algorithm, leases::Presence};
 use std::sync::Arc;
 
 use super::{
@@ -55,12 +55,14 @@ impl InRedis {
         let subject = |call: &PoolCall| Subject {
             key: SharedKey::new("lease", &call.id.text()),
             told: record::ask(call),
+            weight: weight(call),
         };
         let subjects = calls.iter().map(subject).collect();
-        let said = self.redis.call_each(&self.pool, common(envoys), subjects).await?;
-        let mut left = said.as_slice();
-        let answers: Option<_> = calls.iter().map(|call| record::answer(call, &mut left)).collect();
-        answers.filter(|_| left.is_empty()).ok_or(RedisFault::Unreadable)
+        let read = |mut said: &[u8]| {
+            let answers = calls.iter().map(|call| record::answer(call, &mut said));
+            answers.collect::<Option<_>>().filter(|_| said.is_empty())
+        };
+        self.redis.call_each(&self.pool, common(envoys), subjects, read).await
     }
 
     /// Takes a presence in.
@@ -89,6 +91,15 @@ impl InRedis {
     pub(super) async fn note_control_plane(&self) -> Result<u32, RedisFault> {
         let key = SharedKey::new("fleet", "control-planes");
         self.redis.call(&self.control_planes, &key, &[self.name]).await
+    }
+}
+
+/// How much of a run an ask takes: whoever comes first in a slice of a sliding window has the sums of all
+/// slices written anew.
+fn weight(call: &PoolCall) -> usize {
+    match call.terms.algorithm {
+        Algorithm::SlidingWindow => 8,
+        Algorithm::FixedWindow | Algorithm::TokenBucket => 1,
     }
 }
 

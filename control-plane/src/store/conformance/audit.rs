@@ -11,6 +11,9 @@ use crate::{
     store::{AuditFilter, BatchOutcome, Store},
 };
 
+/// A day in milliseconds.
+const DAY_MS: i64 = 86_400_000;
+
 pub(crate) async fn the_audit_log_is_read_newest_first_and_by_filter(store: Arc<dyn Store>) {
     let mut full = entry(EventKind::IpDenied, 1);
     full.event.key_hash = Some("0123456789abcdef".to_owned());
@@ -64,7 +67,7 @@ pub(crate) async fn the_audit_log_is_read_newest_first_and_by_filter(store: Arc<
 pub(crate) async fn rows_of_a_key_or_a_client_are_found_wherever_they_are_in_the_log(
     store: Arc<dyn Store>,
 ) {
-    // More than two blocks of the indexes; one key and one client are rare.
+    // More than two blocks of the indexes, over some days; one key and one client are rare.
     let random = &mut fastrand::Rng::with_seed(7);
     let client = |number: usize| Some(format!("192.0.2.{number}").parse().expect("an address"));
     for batch in 0..9 {
@@ -78,7 +81,8 @@ pub(crate) async fn rows_of_a_key_or_a_client_are_found_wherever_they_are_in_the
                 entry
             })
             .collect();
-        store.append_batch(&batch_of("f", batch + 1, at(0), &entries)).await.expect("written");
+        let day = at(DAY_MS * i64::try_from(batch / 2).expect("few"));
+        store.append_batch(&batch_of("f", batch + 1, day, &entries)).await.expect("written");
     }
     let mut all = Vec::new();
     while let Ok(rows) = store
@@ -95,12 +99,14 @@ pub(crate) async fn rows_of_a_key_or_a_client_are_found_wherever_they_are_in_the
 
     for _ in 0..60 {
         let key_id = [None, Some(key_id(random.u64(..3))), Some(key_id(9)), Some(key_id(4))];
-        let since = [None, at(0).checked_add(Span::new().milliseconds(random.i64(0..9))).ok()];
+        let mut time = || at(0).checked_add(Span::new().milliseconds(random.i64(0..9))).ok();
+        let (since, until) = ([None, time()], [None, time()]);
         let filter = AuditFilter {
             key_id: key_id[random.usize(..4)],
             client_ip: [None, client(random.usize(..3)), client(9)][random.usize(..3)],
             event: [None, Some(EventKind::RateLimited)][random.usize(..2)],
             since: since[random.usize(..2)],
+            until: until[random.usize(..2)],
             before: [None, Some(random.i64(1..9100))][random.usize(..2)],
             ..AuditFilter::default()
         };
@@ -111,6 +117,7 @@ pub(crate) async fn rows_of_a_key_or_a_client_are_found_wherever_they_are_in_the
             filter.before.is_none_or(|before| row.id < before)
                 && filter.event.is_none_or(|kind| kind == event.kind)
                 && filter.since.is_none_or(|since| at >= since.as_millisecond())
+                && filter.until.is_none_or(|until| at < until.as_millisecond())
                 && (filter.key_id.is_none()
                     || filter.key_id.map(|key_id| key_id.to_string()) == event.key_id)
                 && (filter.client_ip.is_none() || filter.client_ip == event.client_ip)

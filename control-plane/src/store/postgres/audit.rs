@@ -12,9 +12,10 @@ use crate::{
         chain::{batch::Report, row::ChainedRow},
     },
     store::{
-        AuditFilter, AuditStore, BatchOutcome, FilterBatch, IdRange,
-        audit_blocks::{Blocks, Sought, Walk, block_of_row},
+        AuditFilter, AuditStore, BATCHES_LOST_AFTER, BatchOutcome, FilterBatch, IdRange,
+        audit_blocks::{self, Blocks, FEW, Sought, Walk, block_of_row},
         audit_row::{self, log_columns},
+        ended_after,
         new_batches::NewBatches,
         row::signed,
     },
@@ -79,6 +80,41 @@ pub(super) async fn insert_rows(
     Ok(())
 }
 
+/// A day of the log, and the ids of its rows. A row whose time is false is in the day of that time: it
+/// makes that day's ids more than they are, so it hides nothing.
+#[derive(Clone, Copy, Debug)]
+struct Day {
+    from_ms: i64,
+    until_ms: i64,
+    ids: IdRange,
+}
+
+impl Day {
+    /// The ids of all of them.
+    fn ids_of(days: &[Self]) -> IdRange {
+        IdRange {
+            first: days.iter().map(|day| day.ids.first).min().unwrap_or(1),
+            last: days.iter().map(|day| day.ids.last).max().unwrap_or(0),
+        }
+    }
+
+    /// From and until when the rows in some blocks were recorded; none: there are no such rows.
+    fn time_of(days: &[Self], blocks: Blocks) -> Option<(i64, i64)> {
+        let IdRange { first, last } = blocks.ids();
+        let has_some = |day: &&Self| day.ids.first <= last && first <= day.ids.last;
+        let from = days.iter().filter(has_some).map(|day| day.from_ms).min()?;
+        let until = days.iter().filter(has_some).map(|day| day.until_ms).max()?;
+        Some((from, until))
+    }
+}
+
+/// Where rows are looked for.
+struct Place<'a> {
+    sought: &'a Sought,
+    blocks: Blocks,
+    time: (i64, i64),
+}
+
 /// Whether a text can be in a column at all: `PostgreSQL` refuses the character NUL, even in what
 /// is only asked for.
 fn can_be_stored(text: Option<&String>) -> bool {
@@ -126,60 +162,55 @@ impl PostgresStore {
         Ok(news.outcomes)
     }
 
-    /// The ids among which the rows of a filter are.
-    async fn ids_of(
+    /// The days of the log that have rows.
+    async fn days(&self) -> Result<Vec<Day>, StoreError> {
+        let days: Vec<(i64, i64, i64, i64)> =
+            sqlx::query_as("SELECT from_ms, until_ms, first_id, last_id FROM audit_days()")
+                .fetch_all(&self.pool)
+                .await?;
+        let day = |(from_ms, until_ms, first, last)| Day {
+            from_ms,
+            until_ms,
+            ids: IdRange { first, last },
+        };
+        Ok(days.into_iter().map(day).collect())
+    }
+
+    /// Whether few rows have this value in a column that has an index of its own.
+    async fn are_few(
         &self,
         filter: &AuditFilter,
         within: Option<IdRange>,
-    ) -> Result<IdRange, StoreError> {
-        let all = if let Some(within) = within {
-            within
-        } else {
-            let (first, last) = sqlx::query_as(
-                "SELECT coalesce((SELECT min(id) FROM api_key_audit_log), 1),
-                        coalesce((SELECT max(id) FROM api_key_audit_log), 0)",
-            )
-            .fetch_one(&self.pool)
-            .await?;
-            IdRange { first, last }
-        };
-        Ok(all.before(filter.before))
+        column: &'static str,
+        value: &str,
+    ) -> Result<bool, StoreError> {
+        let ids =
+            within.unwrap_or(IdRange { first: i64::MIN, last: i64::MAX }).before(filter.before);
+        let mut query = QueryBuilder::<Postgres>::new(
+            "SELECT count(*) FROM (SELECT 1 FROM api_key_audit_log WHERE ",
+        );
+        query.push(column).push(" = ").push_bind(value);
+        query.push(" AND id BETWEEN ").push_bind(ids.first).push(" AND ").push_bind(ids.last);
+        query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(FEW) + 1).push(") AS found");
+        let count: i64 = query.build_query_scalar().fetch_one(&self.pool).await?;
+        Ok(count <= i64::from(FEW))
     }
 
-    /// When the rows in some blocks were recorded, from and until; none, when there are no rows.
-    async fn recorded_in(&self, blocks: Blocks) -> Result<Option<(i64, i64)>, StoreError> {
-        let IdRange { first, last } = blocks.ids();
-        let (from, until) = sqlx::query_as(
-            "SELECT (SELECT recorded_at_ms FROM api_key_audit_log
-                     WHERE id >= $1 ORDER BY id LIMIT 1),
-                    (SELECT recorded_at_ms FROM api_key_audit_log
-                     WHERE id <= $2 ORDER BY id DESC LIMIT 1)",
-        )
-        .bind(first)
-        .bind(last)
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(Option::zip(from, until))
-    }
-
-    /// Rows, newest first; with something that is sought, only those in some blocks.
+    /// Rows, newest first; with a place, only those there.
     async fn rows_of(
         &self,
         filter: &AuditFilter,
         within: Option<IdRange>,
-        by: Option<(&Sought, Blocks)>,
+        place: Option<Place<'_>>,
         limit: u32,
     ) -> Result<Vec<AuditRow>, StoreError> {
         let mut query = QueryBuilder::<Postgres>::new(concat!("SELECT ", log_columns!(), " FROM "));
-        match by {
+        match place {
             None => query.push("api_key_audit_log"),
-            Some((sought, blocks)) => {
+            Some(Place { sought, blocks, time: (from_ms, until_ms) }) => {
                 // So that days without any of these rows are left out.
-                let Some((from, until)) = self.recorded_in(blocks).await? else {
-                    return Ok(Vec::new());
-                };
-                query.push("(SELECT * FROM api_key_audit_log WHERE recorded_at_ms BETWEEN ");
-                query.push_bind(from).push(" AND ").push_bind(until);
+                query.push("(SELECT * FROM api_key_audit_log WHERE recorded_at_ms >= ");
+                query.push_bind(from_ms).push(" AND recorded_at_ms < ").push_bind(until_ms);
                 query.push(concat!(
                     " AND ",
                     block_of_row!(),
@@ -187,11 +218,13 @@ impl PostgresStore {
                 ));
                 query.push_bind(blocks.first).push(", ").push_bind(blocks.last).push(")))");
                 query.push(" AND ").push(sought.column).push(" = ").push_bind(&sought.value);
-                // What follows is not to take another index, of many more rows, into it.
+                // No other condition is to draw another index into it, which may have many more rows: of those
+                // that have few none gets here.
                 query.push(" OFFSET 0) AS in_blocks")
             }
         };
-        query.push(" WHERE id < ").push_bind(filter.before.unwrap_or(i64::MAX));
+        let last = filter.before.map_or(i64::MAX, |before| before.saturating_sub(1));
+        query.push(" WHERE id <= ").push_bind(last);
         if let Some(IdRange { first, last }) = within {
             query.push(" AND id BETWEEN ").push_bind(first).push(" AND ").push_bind(last);
         }
@@ -234,7 +267,7 @@ impl AuditStore for PostgresStore {
         &self,
         batches: &[&FilterBatch],
     ) -> Result<Vec<BatchOutcome>, StoreError> {
-        self.writes.noted(self.try_append_batches(batches).await)
+        self.writes.noted(ended_after(BATCHES_LOST_AFTER, self.try_append_batches(batches)).await)
     }
 
     async fn forget_sources(&self, before: Timestamp) -> Result<u64, StoreError> {
@@ -283,13 +316,33 @@ impl AuditStore for PostgresStore {
         let Some(sought) = Sought::by(filter) else {
             return self.rows_of(filter, within, None, limit).await;
         };
+        for (column, value) in audit_blocks::beside(filter) {
+            if self.are_few(filter, within, column, value).await? {
+                return self.rows_of(filter, within, None, limit).await;
+            }
+        }
+        let days = self.days().await?;
+        let all = within.unwrap_or_else(|| Day::ids_of(&days)).before(filter.before);
+        let mut walk = Walk::through(all);
         let mut rows = Vec::new();
-        for blocks in Walk::through(self.ids_of(filter, within).await?) {
+        while let Some(blocks) = walk.next() {
             let left = limit.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
             if left == 0 {
                 break;
             }
-            rows.extend(self.rows_of(filter, within, Some((&sought, blocks)), left).await?);
+            let found = match Day::time_of(&days, blocks) {
+                None => Vec::new(),
+                Some(time) => {
+                    let place = Place { sought: &sought, blocks, time };
+                    self.rows_of(filter, within, Some(place), left).await?
+                }
+            };
+            if found.is_empty() && blocks.are_many() {
+                let next =
+                    sqlx::query_scalar("SELECT max(id) FROM api_key_audit_log WHERE id < $1");
+                walk.jump(next.bind(blocks.ids().first).fetch_one(&self.pool).await?);
+            }
+            rows.extend(found);
         }
         Ok(rows)
     }

@@ -40,7 +40,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::kept::KeptConnections;
-use super::{OpenError, StoreError, news::News, write_state::WriteState};
+use super::{OpenError, StoreError, ended_after, news::News, write_state::WriteState};
 use crate::{config::PostgresConfig, metrics};
 
 /// How long opening the database may take before that counts as failed.
@@ -113,10 +113,7 @@ fn is_fresh(metadata: &PoolConnectionMetadata) -> bool {
 async fn unless_lost<T>(
     unit: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    match tokio::time::timeout(LOST_AFTER, unit).await {
-        Ok(done) => done,
-        Err(_) => Err(StoreError::lost()),
-    }
+    ended_after(LOST_AFTER, unit).await
 }
 
 /// Whether a connection that comes back is alive. sqlx asks once more after this, without an end to its

@@ -12,9 +12,10 @@ use crate::{
         chain::{batch::Report, row::ChainedRow},
     },
     store::{
-        AuditFilter, AuditStore, BatchOutcome, FilterBatch, IdRange,
-        audit_blocks::{Blocks, Sought, Walk, block_of_row},
+        AuditFilter, AuditStore, BATCHES_LOST_AFTER, BatchOutcome, FilterBatch, IdRange,
+        audit_blocks::{self, Blocks, FEW, Sought, Walk, block_of_row},
         audit_row::{self, log_columns},
+        ended_after,
         new_batches::NewBatches,
         row::{signed, to_json},
     },
@@ -155,6 +156,26 @@ impl SqliteStore {
         Ok(all.before(filter.before))
     }
 
+    /// Whether few rows have this value in a column that has an index of its own.
+    async fn are_few(
+        &self,
+        filter: &AuditFilter,
+        within: Option<IdRange>,
+        column: &'static str,
+        value: &str,
+    ) -> Result<bool, StoreError> {
+        let ids =
+            within.unwrap_or(IdRange { first: i64::MIN, last: i64::MAX }).before(filter.before);
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "SELECT count(*) FROM (SELECT 1 FROM api_key_audit_log WHERE ",
+        );
+        query.push(column).push(" = ").push_bind(value);
+        query.push(" AND id BETWEEN ").push_bind(ids.first).push(" AND ").push_bind(ids.last);
+        query.push(" ORDER BY id DESC LIMIT ").push_bind(FEW + 1).push(")");
+        let count: u32 = query.build_query_scalar().fetch_one(&self.readers).await?;
+        Ok(count <= FEW)
+    }
+
     /// Rows, newest first; with something that is sought, only those in some blocks.
     async fn rows_of(
         &self,
@@ -167,7 +188,8 @@ impl SqliteStore {
         if let Some((sought, _)) = by {
             query.push(" INDEXED BY ").push(sought.index);
         }
-        query.push(" WHERE id < ").push_bind(filter.before.unwrap_or(i64::MAX));
+        let last = filter.before.map_or(i64::MAX, |before| before.saturating_sub(1));
+        query.push(" WHERE id <= ").push_bind(last);
         if let Some((_, Blocks { first, last })) = by {
             query.push(concat!(
                 " AND ",
@@ -220,7 +242,7 @@ impl AuditStore for SqliteStore {
         &self,
         batches: &[&FilterBatch],
     ) -> Result<Vec<BatchOutcome>, StoreError> {
-        self.writes.noted(self.try_append_batches(batches).await)
+        self.writes.noted(ended_after(BATCHES_LOST_AFTER, self.try_append_batches(batches)).await)
     }
 
     async fn forget_sources(&self, before: Timestamp) -> Result<u64, StoreError> {
@@ -260,13 +282,24 @@ impl AuditStore for SqliteStore {
         let Some(sought) = Sought::by(filter) else {
             return self.rows_of(filter, within, None, limit).await;
         };
+        for (column, value) in audit_blocks::beside(filter) {
+            if self.are_few(filter, within, column, value).await? {
+                return self.rows_of(filter, within, None, limit).await;
+            }
+        }
+        let mut walk = Walk::through(self.ids_of(filter, within).await?);
         let mut rows = Vec::new();
-        for blocks in Walk::through(self.ids_of(filter, within).await?) {
+        while let Some(blocks) = walk.next() {
             let left = limit.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
             if left == 0 {
                 break;
             }
-            rows.extend(self.rows_of(filter, within, Some((&sought, blocks)), left).await?);
+            let found = self.rows_of(filter, within, Some((&sought, blocks)), left).await?;
+            if found.is_empty() && blocks.are_many() {
+                let next = sqlx::query_scalar("SELECT max(id) FROM api_key_audit_log WHERE id < ?");
+                walk.jump(next.bind(blocks.ids().first).fetch_one(&self.readers).await?);
+            }
+            rows.extend(found);
         }
         Ok(rows)
     }

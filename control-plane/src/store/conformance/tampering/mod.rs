@@ -61,6 +61,7 @@ macro_rules! suite {
             a_deleted_row_is_named,
             an_inserted_row_is_named,
             swapped_rows_are_named,
+            what_was_slipped_in_hides_no_rows,
             a_cut_off_end_is_found_though_the_head_is_set_back,
             an_edited_end_and_a_checkpoint_of_what_is_not_kept_are_told_apart,
             a_cut_off_beginning_is_found,

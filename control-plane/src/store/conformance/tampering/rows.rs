@@ -1,16 +1,16 @@
 //! Rows that were edited, deleted, inserted or swapped; and logs that are whole.
 
 use edge_protocol::EventKind;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::{Attacker, checkpoint, clock, filled, keeper, look};
+use super::{Attacker, append, checkpoint, clock, filled, keeper, look};
 use crate::{
     audit::{
         AuditEntry,
         chain::{checkpoint::Reason, fault::Fault},
     },
     store::{
-        Store,
+        AuditFilter, Store,
         conformance::{at, batch_of},
     },
 };
@@ -152,6 +152,43 @@ pub(crate) async fn writers_at_the_same_time_make_one_chain(
     tasks.join_all().await;
     let found = look(&store, None).await.expect("whole");
     assert_eq!((found.batches, found.rows), (80, 160));
+}
+
+/// Whoever asks for a key or a client still gets the rows that are there, and an answer.
+pub(crate) async fn what_was_slipped_in_hides_no_rows(
+    store: Arc<dyn Store>,
+    attacker: &dyn Attacker,
+) {
+    filled(&store).await;
+    append(&*store, 5, 86_400_000, &["d"]).await;
+    let early = at(0).as_millisecond() + 5;
+    let slip_in = async |id: i64| {
+        attacker
+            .run(&format!(
+                "INSERT INTO api_key_audit_log
+                    (id, recorded_at_ms, at_ms, event, client_ip, details, source, shadow)
+                 VALUES ({id}, {early}, 0, 'DB_ERROR', '192.0.2.7', 'x', 'control-plane', false)"
+            ))
+            .await;
+    };
+    let ids = async |client: &str, event| {
+        let client_ip = Some(client.parse().expect("an address"));
+        let filter = AuditFilter { client_ip, event, ..AuditFilter::default() };
+        let rows = tokio::time::timeout(Duration::from_secs(60), store.audit_rows(&filter, 100));
+        let rows = rows.await.expect("it ends").expect("rows");
+        rows.iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    // Behind the end of the chain no rule keeps anybody from it; before it they have to go.
+    slip_in(4000).await;
+    slip_in(i64::MAX).await;
+    attacker.disarm().await;
+    slip_in(i64::MIN + 1).await;
+    let all: Vec<i64> = (1..=13).rev().collect();
+    assert_eq!(ids("192.0.2.1", None).await, all);
+    assert_eq!(ids("192.0.2.1", Some(EventKind::InvalidKey)).await, all);
+    assert_eq!(ids("192.0.2.7", None).await, [i64::MAX, 4000, i64::MIN + 1]);
+    assert!(ids("192.0.2.9", None).await.is_empty());
+    assert!(look(&store, None).await.is_err());
 }
 
 /// How fast is printed and not judged: machines differ, and are shared.
