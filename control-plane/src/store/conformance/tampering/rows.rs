@@ -173,8 +173,8 @@ pub(crate) async fn what_was_slipped_in_hides_no_rows(
     };
     let ids = async |client: &str, event| {
         let client_ip = Some(client.parse().expect("an address"));
-        let filter = AuditFilter { client_ip, event, ..AuditFilter::default() };
-        let rows = tokio::time::timeout(Duration::from_secs(60), store.audit_rows(&filter, 100));
+        let filter = AuditFilter { event, client_ip, ..AuditFilter::default() };
+        let rows = tokio::time::timeout(Duration::from_mins(1), store.audit_rows(&filter, 100));
         let rows = rows.await.expect("it ends").expect("rows");
         rows.iter().map(|row| row.id).collect::<Vec<_>>()
     };
