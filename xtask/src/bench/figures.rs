@@ -40,6 +40,7 @@ pub(super) struct Row {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Latency {
     pub(super) p50: f64,
+    pub(super) p95: f64,
     pub(super) p99: f64,
     pub(super) p999: f64,
 }
@@ -98,7 +99,7 @@ impl Latency {
             #[expect(clippy::cast_precision_loss, reason = "less than a minute")]
             found.map_or(f64::NAN, |(nanoseconds, _)| *nanoseconds as f64 / 1000.0)
         };
-        Self { p50: at(500), p99: at(990), p999: at(999) }
+        Self { p50: at(500), p95: at(950), p99: at(990), p999: at(999) }
     }
 }
 

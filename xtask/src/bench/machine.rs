@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::processor::Stopped;
 use crate::{envoy, process, workspace};
 
 /// On what it was measured.
@@ -18,6 +19,8 @@ pub(super) struct Machine {
     pub(super) commit: String,
     /// The load average of a minute before it began: what else was going on.
     pub(super) load_before: String,
+    /// What the machine took from a program that had the cores to itself.
+    pub(super) stopped: Stopped,
 }
 
 impl Machine {
@@ -32,7 +35,7 @@ impl Machine {
         let mut git = Command::new("git");
         git.current_dir(workspace::root()).args(["rev-parse", "--short", "HEAD"]);
         Ok(Self {
-            processor: field("model name"),
+            processor: format!("{} (family {})", field("model name"), field("cpu family")),
             cores: std::thread::available_parallelism()?.into(),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             envoy: envoy::version_of(envoy)?.to_string(),
@@ -40,6 +43,7 @@ impl Machine {
             commit: process::capture(git)
                 .map_or_else(|_| "none".to_owned(), |it| it.trim().to_owned()),
             load_before: load.split(' ').next().unwrap_or_default().to_owned(),
+            stopped: Stopped::look()?,
         })
     }
 }

@@ -66,7 +66,7 @@ pub(super) fn filters(rows: &[Row], machine: &Machine, rounds: u16) -> Result<St
         writeln!(text, "### {protocol}\n")?;
         writeln!(
             text,
-            "| what | µs of processor a request | added, µs (middle half of the rounds) | to `native` | to `noop-wasm` | to `ext-authz-idle` | requests/s | p50 / p99 / p99.9 at half load, µs |"
+            "| what | µs of processor a request | added, µs (middle half of the rounds) | to `native` | to `noop-wasm` | to `ext-authz-idle` | requests/s | p50 / p95 / p99 / p99.9 at half load, µs |"
         )?;
         writeln!(text, "|---|--:|--:|--:|--:|--:|--:|--:|")?;
         for row in &rows {
@@ -80,7 +80,7 @@ pub(super) fn filters(rows: &[Row], machine: &Machine, rounds: u16) -> Result<St
             };
             let latency = row.latency.map_or_else(
                 || "–".to_owned(),
-                |it| format!("{:.0} / {:.0} / {:.0}", it.p50, it.p99, it.p999),
+                |it| format!("{:.0} / {:.0} / {:.0} / {:.0}", it.p50, it.p95, it.p99, it.p999),
             );
             writeln!(
                 text,
@@ -163,13 +163,17 @@ pub(super) fn parts(steps: &[Step], machine: &Machine, rounds: u16) -> Result<St
 
 fn on(machine: &Machine, rounds: u16) -> String {
     format!(
-        "{} with {} cores, Linux {}, Envoy {}, commit {}, {rounds} rounds, load average before {}.",
+        "{} with {} cores, Linux {}, Envoy {}, commit {}, {rounds} rounds, load average before {}. Before it began, \
+         a program that only watched the clock was stopped for more than 0.3 ms at a time during {:.1} % of the time \
+         on the core that is measured, and {:.1} % on the other.",
         machine.processor,
         machine.cores,
         machine.kernel,
         machine.envoy,
         machine.commit,
-        machine.load_before
+        machine.load_before,
+        machine.stopped.measured,
+        machine.stopped.rest,
     )
 }
 

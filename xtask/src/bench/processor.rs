@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use rustix::thread::{CpuSet, Pid, sched_setaffinity};
+use serde::Serialize;
 
 use crate::process;
 
@@ -15,7 +17,7 @@ pub(super) const MEASURED: usize = 0;
 /// Where everything else does: the load, the control plane, the servers that are asked.
 pub(super) const REST: usize = 1;
 
-/// Keeps this process and all that it starts from now on to one core.
+/// Keeps this thread, and all that it starts from now on, to one core.
 pub(super) fn keep_to(core: usize) -> Result<()> {
     set(None, &[core])
 }
@@ -36,6 +38,45 @@ fn set(thread: Option<Pid>, cores: &[usize]) -> Result<()> {
     }
     sched_setaffinity(thread, &set)
         .with_context(|| format!("cannot run on {cores:?}: the benchmark takes two cores"))
+}
+
+/// During how much of the time each core was taken from a program that only watched the clock, in
+/// percent: by the host, or by what else the system does. No latency can be told from such a stop.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Stopped {
+    pub(super) measured: f64,
+    pub(super) rest: f64,
+}
+
+impl Stopped {
+    const LOOK: Duration = Duration::from_secs(5);
+    const LEAST: Duration = Duration::from_micros(300);
+
+    pub(super) fn look() -> Result<Self> {
+        let rest = thread::spawn(|| Self::on(REST));
+        // Of its own: the one that goes on from here keeps its cores.
+        let measured = thread::spawn(|| Self::on(MEASURED));
+        let of = |watched: thread::JoinHandle<Result<f64>>| {
+            watched.join().map_err(|_| anyhow!("a look at a core has failed"))?
+        };
+        Ok(Self { measured: of(measured)?, rest: of(rest)? })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this watches the real clock")]
+    fn on(core: usize) -> Result<f64> {
+        keep_to(core)?;
+        let (begun, mut stopped) = (Instant::now(), Duration::ZERO);
+        let mut last = begun;
+        while last - begun < Self::LOOK {
+            let now = Instant::now();
+            let gap = now - last;
+            if gap > Self::LEAST {
+                stopped += gap;
+            }
+            last = now;
+        }
+        Ok(100.0 * stopped.as_secs_f64() / (last - begun).as_secs_f64())
+    }
 }
 
 /// Who gets a core that others want as well.
