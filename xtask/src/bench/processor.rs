@@ -17,9 +17,10 @@ pub(super) const MEASURED: usize = 0;
 /// Where everything else does: the load, the control plane, the servers that are asked.
 pub(super) const REST: usize = 1;
 
-/// Keeps this thread, and all that it starts from now on, to one core.
+/// Keeps this process and all that it starts from now on to one core: each of its threads, since one of
+/// them, which is there already, starts all children.
 pub(super) fn keep_to(core: usize) -> Result<()> {
-    set(None, &[core])
+    move_to(std::process::id(), &[core])
 }
 
 /// Moves all threads of a process to some cores; those that they start stay there.
@@ -64,7 +65,7 @@ impl Stopped {
 
     #[expect(clippy::disallowed_methods, reason = "this watches the real clock")]
     fn on(core: usize) -> Result<f64> {
-        keep_to(core)?;
+        set(None, &[core])?;
         let (begun, mut stopped) = (Instant::now(), Duration::ZERO);
         let mut last = begun;
         while last - begun < Self::LOOK {
