@@ -19,7 +19,7 @@ use crate::{
     usage::{Uses, ingest},
 };
 
-/// Events and counts of a transaction. At some 80 µs each, nobody waits long for another's batch.
+/// Events and counts of a transaction: so few that nobody waits long for another's batch.
 /// One transaction at a time: batches of a filter are stored in the order in which they come.
 const BOUNDS: Bounds = Bounds { weight: 2048, spare: None };
 

@@ -77,6 +77,14 @@ impl Asked {
         (state.under_way, state.waiting.len())
     }
 
+    /// The next so many are told that nobody answers them.
+    async fn gives_up(&mut self, askers: usize) {
+        for _ in 0..askers {
+            let told = self.askers.join_next().await.expect("an asker").expect("no panic");
+            assert_eq!(told, Err(GivenUp));
+        }
+    }
+
     async fn told(mut self) -> Vec<Result<(u32, usize), GivenUp>> {
         self.may.add_permits(1000);
         let mut told = Vec::new();
@@ -215,10 +223,7 @@ async fn a_panic_is_told_to_those_who_wait_and_to_nobody_after_them() {
     it.ask(0).await;
     it.ask(1).await;
     it.may.add_permits(1);
-    for _ in 0..2 {
-        let told = it.askers.join_next().await.expect("an asker").expect("no panic");
-        assert_eq!(told, Err(GivenUp));
-    }
+    it.gives_up(2).await;
     it.ask(2).await;
     assert_eq!(it.told().await, [Ok((2, 1))]);
 }
@@ -232,10 +237,7 @@ async fn a_panic_beside_a_round_that_is_stuck_is_told_to_those_who_wait() {
     it.ask(0).await;
     it.ask(1).await;
     it.may.add_permits(1);
-    for _ in 0..2 {
-        let told = it.askers.join_next().await.expect("an asker").expect("no panic");
-        assert_eq!(told, Err(GivenUp));
-    }
+    it.gives_up(2).await;
     it.may.add_permits(1000);
     assert_eq!(it.gather.ask(2).await, Ok((2, 1)));
 }

@@ -3,8 +3,8 @@
 use ::redis::{Pipeline, RedisResult, ScriptInvocation, aio::ConnectionLike};
 use std::fmt;
 
-/// How much the subjects of a run weigh at most, but for a single one: so many take Redis about a
-/// millisecond at most, and more would make it no cheaper.
+/// How much the subjects of a run weigh at most, but for a single one: meanwhile Redis serves nobody else, and
+/// more would make it no cheaper.
 const WEIGHT_OF_A_RUN: usize = 64;
 /// How many bytes a run is told at most, but for a single subject: what is told of a pool that Redis
 /// may have forgotten takes it longer than an ask.

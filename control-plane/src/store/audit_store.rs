@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use edge_protocol::EventKind;
 use jiff::Timestamp;
 use key_policy::KeyId;
+use sqlx::{Database, Encode, QueryBuilder, Type};
 use std::{net::IpAddr, time::Duration};
 
 use super::{FilterBatch, StoreError};
@@ -37,6 +38,50 @@ pub struct AuditFilter {
     pub within: Option<IdRange>,
 }
 
+impl AuditFilter {
+    /// Writes what follows the name of the table: the conditions, and the order.
+    ///
+    /// Only the conditions that there are: a planner takes no index for `? IS NULL OR event = ?`.
+    pub(super) fn push_to<DB: Database>(
+        &self,
+        query: &mut QueryBuilder<DB>,
+        within: Option<IdRange>,
+        limit: u32,
+    ) where
+        i64: Encode<'static, DB> + Type<DB>,
+        String: Encode<'static, DB> + Type<DB>,
+    {
+        let IdRange { first, last } = within.unwrap_or(IdRange::ALL).before(self.before);
+        query.push(" WHERE id BETWEEN ").push_bind(first).push(" AND ").push_bind(last);
+        let mut equal = |column: &str, value: String| {
+            query.push(" AND ").push(column).push(" = ").push_bind(value);
+        };
+        if let Some(event) = self.event {
+            equal("event", event.as_str().to_owned());
+        }
+        if let Some(key_id) = self.key_id {
+            equal("key_id", key_id.to_string());
+        }
+        if let Some(client_ip) = self.client_ip {
+            equal("client_ip", client_ip.to_string());
+        }
+        if let Some(actor) = &self.actor {
+            equal("actor", actor.clone());
+        }
+        if let Some(source) = &self.source {
+            equal("source", source.clone());
+        }
+        // With a sum, so that the index of times is left alone: the order is that of ids.
+        if let Some(since) = self.since {
+            query.push(" AND at_ms + 0 >= ").push_bind(since.as_millisecond());
+        }
+        if let Some(until) = self.until {
+            query.push(" AND at_ms + 0 < ").push_bind(until.as_millisecond());
+        }
+        query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(limit));
+    }
+}
+
 /// Rows from one id to another, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdRange {
@@ -47,6 +92,9 @@ pub struct IdRange {
 }
 
 impl IdRange {
+    /// All that there can be.
+    pub(super) const ALL: Self = Self { first: i64::MIN, last: i64::MAX };
+
     /// Those of them that are smaller than this, if it is said.
     pub(super) fn before(self, before: Option<i64>) -> Self {
         let last = before.map_or(self.last, |before| self.last.min(before.saturating_sub(1)));
@@ -71,8 +119,8 @@ pub trait AuditStore: Send + Sync {
 
     /// Adds filters' batches, with their usage, each once: all of them or, should one of them not be
     /// fit to be stored, none. They are of no source two, and in the order of the sources' names,
-    /// so that two who write the same do not wait for each other. What takes longer than
-    /// [`BATCHES_LOST_AFTER`] is given up; nobody knows then whether it is stored.
+    /// so that two who write the same do not wait for each other. What takes longer than five
+    /// seconds is given up; nobody knows then whether it is stored.
     async fn append_batches(
         &self,
         batches: &[&FilterBatch],

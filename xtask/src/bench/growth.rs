@@ -5,13 +5,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::figures::Spread;
-use super::ground::{Programs, new_keys, stand_in};
+use super::ground::{Programs, new_keys};
 use super::load::Protocol;
-use super::pair::{Pair, Traffic, two_limits};
-use super::processor;
+use super::pair::{self, KnowsAll, Pair, Traffic, two_limits};
 use super::scenario::PLENTY;
 use crate::progress;
-use crate::stack::StackOptions;
 
 /// The load is given over HTTP/1.1.
 const PROTOCOL: Protocol = Protocol::Http1;
@@ -87,12 +85,7 @@ impl Axis {
 
 /// Measures every point, in rounds along each axis.
 pub(super) fn measure(programs: &Programs, rounds: usize, seconds: f64) -> Result<Vec<Point>> {
-    processor::keep_to(processor::REST)?;
-    let dir = tempfile::Builder::new().prefix("keygate-bench-").tempdir()?;
-    let mut options = StackOptions::new(dir.path(), programs.stack.clone())?;
-    // Real keys take a control plane a hundredth of a second each; a million would take hours.
-    let (_control_plane, edge) = stand_in(programs, dir.path(), &["know-all"], &options)?;
-    options.edge = edge;
+    let control_plane = KnowsAll::start(programs)?;
     let all: u32 = Axis::Keys.points().iter().copied().max().unwrap_or(0);
     progress::step(&format!("making {all} keys"));
     let keys = new_keys(usize::try_from(all)?)?;
@@ -101,24 +94,18 @@ pub(super) fn measure(programs: &Programs, rounds: usize, seconds: f64) -> Resul
         let mut pairs = Vec::new();
         for &at in axis.points() {
             progress::step(&format!("starting with {at} {}", axis.title()));
-            let folder = dir.path().join(format!("{axis:?}-{at}"));
+            let name = format!("{axis:?}-{at}");
             let shape = axis.shape(at);
             let keys =
                 keys.get(..usize::try_from(shape.keys)?).context("there are too few keys")?;
             let Shape { header_bytes, workers, .. } = shape;
             let traffic = Traffic { keys, header_bytes, workers };
-            pairs.push(Pair::start(programs, &options, &folder, traffic, &fields(shape))?);
+            pairs.push(Pair::start(programs, &control_plane, &name, traffic, &fields(shape))?);
         }
-        let mut added = vec![Vec::new(); pairs.len()];
-        for round in 1..=rounds {
-            progress::step(&format!("{}: round {round} of {rounds}", axis.title()));
-            for (pair, added) in pairs.iter().zip(&mut added) {
-                added.push(pair.added(programs, PROTOCOL, seconds)?);
-            }
-        }
+        let effort = (rounds, seconds);
+        let added = pair::added(&pairs, programs, PROTOCOL, effort, axis.title())?;
         let mut first = None;
         for ((pair, added), &at) in pairs.iter().zip(added).zip(axis.points()) {
-            let added = Spread::of(added);
             let to_first = added.median / *first.get_or_insert(added.median);
             let (memory, vm_memory) = (pair.memory()?, pair.vm_memory()?);
             points.push(Point { axis, at, added, to_first, memory, vm_memory });

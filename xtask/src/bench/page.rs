@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::figures::Row;
 use super::growth::{Axis, Point};
+use super::load::Protocol;
 use super::machine::Machine;
 use super::parts::Step;
 use super::scenario::{Gateway, Traffic};
@@ -61,7 +62,7 @@ fn marks(part: Part) -> (String, String) {
 pub(super) fn filters(rows: &[Row], machine: &Machine, rounds: u16) -> Result<String> {
     let mut text = String::new();
     writeln!(text, "{}\n", on(machine, rounds))?;
-    for protocol in ["HTTP/1.1", "HTTP/2"] {
+    for protocol in Protocol::ALL.map(Protocol::name) {
         let rows: Vec<_> = rows.iter().filter(|row| row.protocol == protocol).collect();
         writeln!(text, "### {protocol}\n")?;
         writeln!(
@@ -145,7 +146,7 @@ pub(super) fn growth(points: &[Point], machine: &Machine, rounds: u16) -> Result
 pub(super) fn parts(steps: &[Step], machine: &Machine, rounds: u16) -> Result<String> {
     let mut text = String::new();
     writeln!(text, "{}\n", on(machine, rounds))?;
-    for protocol in ["HTTP/1.1", "HTTP/2"] {
+    for protocol in Protocol::ALL.map(Protocol::name) {
         writeln!(
             text,
             "| {protocol}, without, on top of what is above | added, µs (middle half of the rounds) | less by, µs |"

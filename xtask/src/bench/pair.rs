@@ -1,16 +1,40 @@
 //! An Envoy with the filter beside one without, whose difference is what the filter adds.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use super::ground::{Programs, Running, write_request};
+use super::figures::Spread;
+use super::ground::{Programs, Running, stand_in, write_request};
 use super::load::{Load, Protocol};
+use super::processor;
 use super::scenario::{PLENTY, answer_directly};
 use crate::edge_config::EdgeConfig;
+use crate::process::ManagedProcess;
+use crate::progress;
 use crate::stack::StackOptions;
+
+/// A control plane that knows every key, since real ones take it a hundredth of a second each: a million
+/// would take hours. Dropping it ends it.
+pub(super) struct KnowsAll {
+    dir: TempDir,
+    options: StackOptions,
+    _server: ManagedProcess,
+}
+
+impl KnowsAll {
+    pub(super) fn start(programs: &Programs) -> Result<Self> {
+        processor::keep_to(processor::REST)?;
+        let dir = tempfile::Builder::new().prefix("keygate-bench-").tempdir()?;
+        let mut options = StackOptions::new(dir.path(), programs.stack.clone())?;
+        let (server, edge) = stand_in(programs, dir.path(), &["know-all"], &options)?;
+        options.edge = edge;
+        Ok(Self { dir, options, _server: server })
+    }
+}
 
 /// What is sent, and to how many workers.
 #[derive(Clone, Copy)]
@@ -34,17 +58,18 @@ impl Pair {
     /// in the place of those that the ready one has.
     pub(super) fn start(
         programs: &Programs,
-        options: &StackOptions,
-        folder: &Path,
+        control_plane: &KnowsAll,
+        name: &str,
         traffic: Traffic<'_>,
         fields: &Value,
     ) -> Result<Self> {
         let Traffic { keys, header_bytes, workers } = traffic;
-        fs::create_dir_all(folder)?;
+        let folder = control_plane.dir.path().join(name);
+        fs::create_dir_all(&folder)?;
         let (request, file) = (folder.join("request.json"), folder.join("keys"));
         write_request(&request, "/", usize::try_from(header_bytes)?)?;
         fs::write(&file, keys.join("\n"))?;
-        let mut options = options.clone();
+        let mut options = control_plane.options.clone();
         options.dir = folder.join("keygate");
         let keygate =
             Running::start(options.clone(), workers, |config| with_filter(config, fields))?;
@@ -60,12 +85,7 @@ impl Pair {
     }
 
     /// Microseconds of processor time for a request that the filter adds.
-    pub(super) fn added(
-        &self,
-        programs: &Programs,
-        protocol: Protocol,
-        seconds: f64,
-    ) -> Result<f64> {
+    fn added(&self, programs: &Programs, protocol: Protocol, seconds: f64) -> Result<f64> {
         let load = Load::full(protocol, seconds);
         let with = self.load(&self.keygate, load, programs)?;
         Ok(with - self.load(&self.plain, load, programs)?)
@@ -90,6 +110,25 @@ impl Pair {
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
         Ok(took.as_secs_f64() * 1e6 / sent.answers as f64)
     }
+}
+
+/// What the filter adds in each of some pairs, which take turns in rounds: microseconds of processor time
+/// for a request.
+pub(super) fn added(
+    pairs: &[Pair],
+    programs: &Programs,
+    protocol: Protocol,
+    (rounds, seconds): (usize, f64),
+    what: &str,
+) -> Result<Vec<Spread>> {
+    let mut added = vec![Vec::new(); pairs.len()];
+    for round in 1..=rounds {
+        progress::step(&format!("{what}: round {round} of {rounds}"));
+        for (pair, added) in pairs.iter().zip(&mut added) {
+            added.push(pair.added(programs, protocol, seconds)?);
+        }
+    }
+    Ok(added.into_iter().map(Spread::of).collect())
 }
 
 /// A limit of each address and one of each key, which count every request and refuse none.

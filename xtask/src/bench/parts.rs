@@ -6,12 +6,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::figures::Spread;
-use super::ground::{Programs, new_keys, stand_in};
+use super::ground::{Programs, new_keys};
 use super::load::Protocol;
-use super::pair::{Pair, Traffic, two_limits};
-use super::processor;
+use super::pair::{self, KnowsAll, Pair, Traffic, two_limits};
 use crate::progress;
-use crate::stack::StackOptions;
 
 const KEYS: usize = 1000;
 
@@ -54,11 +52,7 @@ pub(super) struct Step {
 
 /// Measures every step, in rounds.
 pub(super) fn measure(programs: &Programs, rounds: usize, seconds: f64) -> Result<Vec<Step>> {
-    processor::keep_to(processor::REST)?;
-    let dir = tempfile::Builder::new().prefix("keygate-bench-").tempdir()?;
-    let mut options = StackOptions::new(dir.path(), programs.stack.clone())?;
-    let (_control_plane, edge) = stand_in(programs, dir.path(), &["know-all"], &options)?;
-    options.edge = edge;
+    let control_plane = KnowsAll::start(programs)?;
     let keys = new_keys(KEYS)?;
     let traffic = Traffic { keys: &keys, header_bytes: 0, workers: 1 };
     let mut fields = json!({
@@ -72,21 +66,15 @@ pub(super) fn measure(programs: &Programs, rounds: usize, seconds: f64) -> Resul
         if let (Value::Object(fields), Value::Object(less)) = (&mut fields, less()) {
             fields.extend(less);
         }
-        let folder = dir.path().join(format!("step-{number}"));
-        pairs.push(Pair::start(programs, &options, &folder, traffic, &fields)?);
+        let name = format!("step-{number}");
+        pairs.push(Pair::start(programs, &control_plane, &name, traffic, &fields)?);
     }
     let mut steps = Vec::new();
     for protocol in Protocol::ALL {
-        let mut added = vec![Vec::new(); pairs.len()];
-        for round in 1..=rounds {
-            progress::step(&format!("{}: round {round} of {rounds}", protocol.name()));
-            for (pair, added) in pairs.iter().zip(&mut added) {
-                added.push(pair.added(programs, protocol, seconds)?);
-            }
-        }
+        let effort = (rounds, seconds);
+        let added = pair::added(&pairs, programs, protocol, effort, protocol.name())?;
         let mut before = None;
         for ((without, _), added) in STEPS.into_iter().zip(added) {
-            let added = Spread::of(added);
             let less = before.replace(added.median).map_or(0.0, |before| before - added.median);
             steps.push(Step { without, protocol: protocol.name(), added, less });
         }

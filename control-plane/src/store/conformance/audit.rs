@@ -8,7 +8,7 @@ use jiff::Span;
 use super::{at, batch_of, entry, events, key_id};
 use crate::{
     audit::{AuditEntry, AuditRow, OWN_SOURCE},
-    store::{AuditFilter, BatchOutcome, Store},
+    store::{AuditFilter, BatchOutcome, Store, audit_blocks::FEW},
 };
 
 /// A day in milliseconds.
@@ -67,13 +67,18 @@ pub(crate) async fn the_audit_log_is_read_newest_first_and_by_filter(store: Arc<
 pub(crate) async fn rows_of_a_key_or_a_client_are_found_wherever_they_are_in_the_log(
     store: Arc<dyn Store>,
 ) {
-    // More than two blocks of the indexes, over some days; one key and one client are rare.
+    // Some blocks of the indexes, over some days; one key and one client are rare, and of one kind of event
+    // there are few.
     let random = &mut fastrand::Rng::with_seed(7);
     let client = |number: usize| Some(format!("192.0.2.{number}").parse().expect("an address"));
-    for batch in 0..9 {
+    for batch in 0..20 {
         let entries: Vec<_> = (0..1000)
             .map(|place| {
-                let kind = [EventKind::InvalidKey, EventKind::RateLimited][random.usize(..2)];
+                let kind = if random.u8(..4) == 0 {
+                    EventKind::InvalidKey
+                } else {
+                    EventKind::RateLimited
+                };
                 let rare = place == 500 && batch % 4 == 0;
                 let mut entry = entry(kind, if rare { 9 } else { random.u64(..3) });
                 entry.event.at_ms += batch;
@@ -95,7 +100,10 @@ pub(crate) async fn rows_of_a_key_or_a_client_are_found_wherever_they_are_in_the
     {
         all.extend(rows);
     }
-    assert_eq!(all.len(), 9000);
+    assert_eq!(all.len(), 20_000);
+    let of = |kind| all.iter().filter(|row| row.entry.event.kind == kind).count();
+    let few = usize::try_from(FEW).expect("few");
+    assert!(of(EventKind::InvalidKey) <= few && of(EventKind::RateLimited) > few);
 
     for _ in 0..60 {
         let key_id = [None, Some(key_id(random.u64(..3))), Some(key_id(9)), Some(key_id(4))];
@@ -104,10 +112,11 @@ pub(crate) async fn rows_of_a_key_or_a_client_are_found_wherever_they_are_in_the
         let filter = AuditFilter {
             key_id: key_id[random.usize(..4)],
             client_ip: [None, client(random.usize(..3)), client(9)][random.usize(..3)],
-            event: [None, Some(EventKind::RateLimited)][random.usize(..2)],
+            event: [None, Some(EventKind::InvalidKey), Some(EventKind::RateLimited)]
+                [random.usize(..3)],
             since: since[random.usize(..2)],
             until: until[random.usize(..2)],
-            before: [None, Some(random.i64(1..9100))][random.usize(..2)],
+            before: [None, Some(random.i64(1..20_100))][random.usize(..2)],
             ..AuditFilter::default()
         };
         let limit = [1, 10, 1000, 5000][random.usize(..4)];

@@ -176,26 +176,6 @@ impl PostgresStore {
         Ok(days.into_iter().map(day).collect())
     }
 
-    /// Whether few rows have this value in a column that has an index of its own.
-    async fn are_few(
-        &self,
-        filter: &AuditFilter,
-        within: Option<IdRange>,
-        column: &'static str,
-        value: &str,
-    ) -> Result<bool, StoreError> {
-        let ids =
-            within.unwrap_or(IdRange { first: i64::MIN, last: i64::MAX }).before(filter.before);
-        let mut query = QueryBuilder::<Postgres>::new(
-            "SELECT count(*) FROM (SELECT 1 FROM api_key_audit_log WHERE ",
-        );
-        query.push(column).push(" = ").push_bind(value);
-        query.push(" AND id BETWEEN ").push_bind(ids.first).push(" AND ").push_bind(ids.last);
-        query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(FEW) + 1).push(") AS found");
-        let count: i64 = query.build_query_scalar().fetch_one(&self.pool).await?;
-        Ok(count <= i64::from(FEW))
-    }
-
     /// Rows, newest first; with a place, only those there.
     async fn rows_of(
         &self,
@@ -223,36 +203,7 @@ impl PostgresStore {
                 query.push(" OFFSET 0) AS in_blocks")
             }
         };
-        let last = filter.before.map_or(i64::MAX, |before| before.saturating_sub(1));
-        query.push(" WHERE id <= ").push_bind(last);
-        if let Some(IdRange { first, last }) = within {
-            query.push(" AND id BETWEEN ").push_bind(first).push(" AND ").push_bind(last);
-        }
-        // Only the conditions that there are: `$1 IS NULL OR event = $1` would keep the planner
-        // from the indexes.
-        if let Some(event) = filter.event {
-            query.push(" AND event = ").push_bind(event.as_str());
-        }
-        if let Some(key_id) = filter.key_id {
-            query.push(" AND key_id = ").push_bind(key_id.to_string());
-        }
-        if let Some(client_ip) = filter.client_ip {
-            query.push(" AND client_ip = ").push_bind(client_ip.to_string());
-        }
-        if let Some(actor) = &filter.actor {
-            query.push(" AND actor = ").push_bind(actor.as_str());
-        }
-        if let Some(source) = &filter.source {
-            query.push(" AND source = ").push_bind(source.as_str());
-        }
-        // With a sum, so that the index of times is left alone: the order is that of ids.
-        if let Some(since) = filter.since {
-            query.push(" AND at_ms + 0 >= ").push_bind(since.as_millisecond());
-        }
-        if let Some(until) = filter.until {
-            query.push(" AND at_ms + 0 < ").push_bind(until.as_millisecond());
-        }
-        query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(limit));
+        filter.push_to(&mut query, within, limit);
         query.build().fetch_all(&self.pool).await?.iter().map(audit_row::read).collect()
     }
 }
@@ -316,34 +267,30 @@ impl AuditStore for PostgresStore {
         let Some(sought) = Sought::by(filter) else {
             return self.rows_of(filter, within, None, limit).await;
         };
+        let ids = within.unwrap_or(IdRange::ALL).before(filter.before);
         for (column, value) in audit_blocks::beside(filter) {
-            if self.are_few(filter, within, column, value).await? {
+            let mut count = audit_blocks::count_to_few::<Postgres>(column, value, ids);
+            if count.build_query_scalar::<i64>().fetch_one(&self.pool).await? <= FEW {
                 return self.rows_of(filter, within, None, limit).await;
             }
         }
         let days = self.days().await?;
         let all = within.unwrap_or_else(|| Day::ids_of(&days)).before(filter.before);
-        let mut walk = Walk::through(all);
-        let mut rows = Vec::new();
-        while let Some(blocks) = walk.next() {
-            let left = limit.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
-            if left == 0 {
-                break;
-            }
+        let mut walk = Walk::through(all, limit);
+        while let Some((blocks, most)) = walk.next() {
             let found = match Day::time_of(&days, blocks) {
                 None => Vec::new(),
                 Some(time) => {
                     let place = Place { sought: &sought, blocks, time };
-                    self.rows_of(filter, within, Some(place), left).await?
+                    self.rows_of(filter, within, Some(place), most).await?
                 }
             };
-            if found.is_empty() && blocks.are_many() {
+            if walk.take(blocks, found) {
                 let next =
                     sqlx::query_scalar("SELECT max(id) FROM api_key_audit_log WHERE id < $1");
                 walk.jump(next.bind(blocks.ids().first).fetch_one(&self.pool).await?);
             }
-            rows.extend(found);
         }
-        Ok(rows)
+        Ok(walk.rows())
     }
 }

@@ -1,5 +1,7 @@
 //! A network between the service and `PostgreSQL` that swallows what is sent, and tells nobody.
 
+use edge_protocol::EventKind;
+use sqlx::Executor;
 use std::{pin::pin, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -10,8 +12,11 @@ use tokio::{
 use super::PostgresStore;
 use crate::{
     config::{DatabaseUrl, PostgresConfig},
-    store::ChangeFeed,
-    testing::Database,
+    store::{
+        AuditStore, ChangeFeed, SettingsStore,
+        conformance::{batch_of, entry},
+    },
+    testing::{Database, START, at},
 };
 
 /// Far more than it takes, and far less than the quarter of an hour after which the system gives up.
@@ -73,4 +78,29 @@ async fn connections_that_the_network_has_swallowed_are_replaced() {
     let asked = || tokio::time::timeout(Duration::from_secs(1), store.position());
     let told = async { while !matches!(asked().await, Ok(Ok(_))) {} };
     tokio::time::timeout(PATIENCE, told).await.expect("an answer");
+}
+
+#[tokio::test]
+async fn a_batch_whose_answer_the_network_has_swallowed_is_a_failure_to_write() {
+    let database = Database::postgres().await;
+    let DatabaseUrl::Postgres(config) = &database.url else { panic!("another database") };
+    let network = Network::to(config).await;
+    let store = PostgresStore::open(&network.config).await.expect("open");
+    let mut other = database.connect_to_postgres().await;
+    let held = "BEGIN; LOCK TABLE edge_sources IN EXCLUSIVE MODE";
+    other.execute(held).await.expect("held");
+    let batch = batch_of("a", 1, at(START), &[entry(EventKind::InvalidKey, 1)]);
+    let swallowed = async {
+        let waiting =
+            "SELECT EXISTS (SELECT 1 FROM pg_locks JOIN pg_database AS it ON it.oid = database
+                       WHERE datname = current_database() AND NOT granted)";
+        while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(&mut other).await.expect("said") {}
+        assert!(!store.writes_fail());
+        network.swallow.send_replace(());
+        other.execute("ROLLBACK").await.expect("let go");
+    };
+    let (stored, ()) =
+        tokio::join!(tokio::time::timeout(PATIENCE, store.append_batch(&batch)), swallowed);
+    stored.expect("it ends").expect_err("nobody has answered");
+    assert!(store.writes_fail());
 }

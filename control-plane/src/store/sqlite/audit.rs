@@ -156,26 +156,6 @@ impl SqliteStore {
         Ok(all.before(filter.before))
     }
 
-    /// Whether few rows have this value in a column that has an index of its own.
-    async fn are_few(
-        &self,
-        filter: &AuditFilter,
-        within: Option<IdRange>,
-        column: &'static str,
-        value: &str,
-    ) -> Result<bool, StoreError> {
-        let ids =
-            within.unwrap_or(IdRange { first: i64::MIN, last: i64::MAX }).before(filter.before);
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "SELECT count(*) FROM (SELECT 1 FROM api_key_audit_log WHERE ",
-        );
-        query.push(column).push(" = ").push_bind(value);
-        query.push(" AND id BETWEEN ").push_bind(ids.first).push(" AND ").push_bind(ids.last);
-        query.push(" ORDER BY id DESC LIMIT ").push_bind(FEW + 1).push(")");
-        let count: u32 = query.build_query_scalar().fetch_one(&self.readers).await?;
-        Ok(count <= FEW)
-    }
-
     /// Rows, newest first; with something that is sought, only those in some blocks.
     async fn rows_of(
         &self,
@@ -184,13 +164,10 @@ impl SqliteStore {
         by: Option<(&Sought, Blocks)>,
         limit: u32,
     ) -> Result<Vec<AuditRow>, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM api_key_audit_log");
-        if let Some((sought, _)) = by {
-            query.push(" INDEXED BY ").push(sought.index);
-        }
-        let last = filter.before.map_or(i64::MAX, |before| before.saturating_sub(1));
-        query.push(" WHERE id <= ").push_bind(last);
-        if let Some((_, Blocks { first, last })) = by {
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM ");
+        if let Some((sought, Blocks { first, last })) = by {
+            query.push("(SELECT * FROM api_key_audit_log INDEXED BY ").push(sought.index);
+            query.push(" WHERE ").push(sought.column).push(" = ").push_bind(&sought.value);
             query.push(concat!(
                 " AND ",
                 block_of_row!(),
@@ -198,36 +175,11 @@ impl SqliteStore {
             ));
             query.push_bind(first);
             query.push(" UNION ALL SELECT number + 1 FROM block WHERE number < ").push_bind(last);
-            query.push(") SELECT number FROM block)");
+            query.push(") SELECT number FROM block))");
+        } else {
+            query.push("api_key_audit_log");
         }
-        if let Some(IdRange { first, last }) = within {
-            query.push(" AND id BETWEEN ").push_bind(first).push(" AND ").push_bind(last);
-        }
-        // Only the conditions that there are: `? IS NULL OR event = ?` would keep the planner from
-        // the indexes.
-        if let Some(event) = filter.event {
-            query.push(" AND event = ").push_bind(event.as_str());
-        }
-        if let Some(key_id) = filter.key_id {
-            query.push(" AND key_id = ").push_bind(key_id.to_string());
-        }
-        if let Some(client_ip) = filter.client_ip {
-            query.push(" AND client_ip = ").push_bind(client_ip.to_string());
-        }
-        if let Some(actor) = &filter.actor {
-            query.push(" AND actor = ").push_bind(actor.as_str());
-        }
-        if let Some(source) = &filter.source {
-            query.push(" AND source = ").push_bind(source.as_str());
-        }
-        // With a sign, so that the index of times is left alone: the order is that of ids.
-        if let Some(since) = filter.since {
-            query.push(" AND +at_ms >= ").push_bind(since.as_millisecond());
-        }
-        if let Some(until) = filter.until {
-            query.push(" AND +at_ms < ").push_bind(until.as_millisecond());
-        }
-        query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+        filter.push_to(&mut query, within, limit);
         query.build().fetch_all(&self.readers).await?.iter().map(audit_row::read).collect()
     }
 }
@@ -282,25 +234,21 @@ impl AuditStore for SqliteStore {
         let Some(sought) = Sought::by(filter) else {
             return self.rows_of(filter, within, None, limit).await;
         };
+        let ids = within.unwrap_or(IdRange::ALL).before(filter.before);
         for (column, value) in audit_blocks::beside(filter) {
-            if self.are_few(filter, within, column, value).await? {
+            let mut count = audit_blocks::count_to_few::<Sqlite>(column, value, ids);
+            if count.build_query_scalar::<i64>().fetch_one(&self.readers).await? <= FEW {
                 return self.rows_of(filter, within, None, limit).await;
             }
         }
-        let mut walk = Walk::through(self.ids_of(filter, within).await?);
-        let mut rows = Vec::new();
-        while let Some(blocks) = walk.next() {
-            let left = limit.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
-            if left == 0 {
-                break;
-            }
-            let found = self.rows_of(filter, within, Some((&sought, blocks)), left).await?;
-            if found.is_empty() && blocks.are_many() {
+        let mut walk = Walk::through(self.ids_of(filter, within).await?, limit);
+        while let Some((blocks, most)) = walk.next() {
+            let found = self.rows_of(filter, within, Some((&sought, blocks)), most).await?;
+            if walk.take(blocks, found) {
                 let next = sqlx::query_scalar("SELECT max(id) FROM api_key_audit_log WHERE id < ?");
                 walk.jump(next.bind(blocks.ids().first).fetch_one(&self.readers).await?);
             }
-            rows.extend(found);
         }
-        Ok(rows)
+        Ok(walk.rows())
     }
 }
