@@ -25,6 +25,12 @@ use super::worker::{START_MS, Slots};
 const OFF_MS: i64 = 900;
 /// A step of a story, in milliseconds.
 const STEP_MS: u64 = 20;
+/// How long what is lent is lent for, from when it was asked for, in milliseconds.
+const LENT_MS: u64 = 5_000;
+/// The longest that a question and an answer about how an Envoy stands are under way, in milliseconds.
+const ON_THE_WAY_MS: u64 = 2 * (120 + STEP_MS);
+/// Within so many steps after an outage each Envoy hears of its end.
+const RETURN_STEPS: u64 = 2_000 / STEP_MS;
 
 pub(crate) fn run(data: &[u8]) {
     // An input that ends is a story that ends.
@@ -58,6 +64,8 @@ struct Envoy {
     workers: Vec<Gate>,
     slots: Slots,
     off_ms: i64,
+    /// The latest that its clock has shown.
+    latest_ms: u64,
 }
 
 /// A call on its way, or its answer on the way back.
@@ -68,6 +76,16 @@ struct Way {
     call: Call,
     body: Vec<u8>,
     is_answer: bool,
+}
+
+/// When a request passed.
+struct Passed {
+    /// By the clock of its Envoy.
+    at_ms: u64,
+    /// The latest that this clock had shown.
+    latest_ms: u64,
+    /// When its window ends, as it was told.
+    ends: u32,
 }
 
 struct Story {
@@ -84,8 +102,7 @@ struct Story {
     /// Whether an Envoy went on by itself while others did not: it may have its part beyond the
     /// limit.
     alone: bool,
-    /// What passed: by the clock of its Envoy, and by the window that it was told.
-    passed: Vec<(u64, u32)>,
+    passed: Vec<Passed>,
 }
 
 fn story(input: &mut Unstructured<'_>) -> Result<()> {
@@ -126,6 +143,11 @@ fn story(input: &mut Unstructured<'_>) -> Result<()> {
     for step in 0..steps {
         story.cut = trouble == Trouble::Outage && outage.contains(&step);
         story.step(demand, trouble);
+        let returned = step == outage.end;
+        let hearing = step < outage.start || step > outage.end + RETURN_STEPS;
+        if trouble != Trouble::Outage || hearing || returned {
+            story.alone |= story.is_one_alone(trouble == Trouble::Outage && returned);
+        }
     }
     let told = format!("{algorithm} {limit}/{seconds} {trouble:?} {envoys} {demand} {outage:?}");
     story.check(algorithm, limit, seconds, &told);
@@ -144,18 +166,13 @@ impl Story {
         let off_ms = self.rng.i64(-OFF_MS..=OFF_MS);
         self.envoys.insert(
             self.born,
-            Envoy { heard_ms: self.now_ms, workers, slots: Slots::default(), off_ms },
+            Envoy { heard_ms: self.now_ms, workers, slots: Slots::default(), off_ms, latest_ms: 0 },
         );
     }
 
     fn step(&mut self, demand: u32, trouble: Trouble) {
         self.now_ms += STEP_MS;
         self.clock.0.store(self.now_ms, Ordering::Relaxed);
-        // What is lent is lent for five seconds, and a clock may jump by almost two.
-        let silent = |it: &Envoy| it.heard_ms + 5_000 - 2 * OFF_MS.unsigned_abs() < self.now_ms;
-        let silent = self.envoys.values().filter(|it| silent(it)).count();
-        // In an outage all of them are.
-        self.alone |= trouble != Trouble::Outage && silent > 0;
         if trouble == Trouble::Envoys && self.rng.u32(..400) == 0 {
             if self.rng.bool() && self.envoys.len() > 1 {
                 let doomed = *self.envoys.keys().nth(self.rng.usize(..self.envoys.len())).unwrap();
@@ -169,6 +186,9 @@ impl Story {
             let off_ms = self.rng.i64(-OFF_MS..=OFF_MS);
             self.envoys.values_mut().nth(at).unwrap().off_ms = off_ms;
         }
+        for it in self.envoys.values_mut() {
+            it.latest_ms = it.latest_ms.max(self.now_ms.saturating_add_signed(it.off_ms));
+        }
         let names: Vec<_> = self.envoys.keys().copied().collect();
         for envoy in names {
             for worker in 0..2 {
@@ -181,6 +201,18 @@ impl Story {
             }
         }
         self.arrive();
+    }
+
+    /// Whether an Envoy may be going on by itself while another is not. Where all of them do, after an
+    /// outage, they divide the limit.
+    fn is_one_alone(&self, all_may: bool) -> bool {
+        // A clock may jump by almost two seconds.
+        let jump_ms = 2 * OFF_MS.unsigned_abs();
+        let silent_ms = |it: &Envoy| self.now_ms - it.heard_ms;
+        let longest = self.envoys.values().map(silent_ms).max().unwrap_or(0);
+        let shortest = self.envoys.values().map(silent_ms).min().unwrap_or(0);
+        let all = all_may && shortest > LENT_MS + jump_ms;
+        longest + ON_THE_WAY_MS + jump_ms > LENT_MS && !all
     }
 
     fn time_of(&self, envoy: u64) -> Option<u64> {
@@ -202,14 +234,15 @@ impl Story {
         it.slots.lost_races = lost_races;
         let now = Now::from_unix_ms(at_ms);
         let decision = it.workers[worker].on_request(&request, now, &mut it.slots);
-        self.note(decision, at_ms);
+        self.note(decision, envoy, at_ms);
         self.collect(envoy, worker, false);
     }
 
-    fn note(&mut self, decision: Decision, at_ms: u64) {
+    fn note(&mut self, decision: Decision, envoy: u64, at_ms: u64) {
         if let Decision::Pass(pass) = decision {
             let report = pass.report.expect("a limit tells how it stands");
-            self.passed.push((at_ms, report.ends));
+            let latest_ms = self.envoys[&envoy].latest_ms;
+            self.passed.push(Passed { at_ms, latest_ms, ends: report.ends });
         }
     }
 
@@ -288,50 +321,58 @@ impl Story {
         let now = Now::from_unix_ms(at_ms);
         let decided = it.workers[way.worker].on_answer(way.call, &answer, now, &mut it.slots);
         for (_, decision) in decided {
-            self.note(decision, at_ms);
+            self.note(decision, way.envoy, at_ms);
         }
         self.collect(way.envoy, way.worker, false);
     }
 
     /// Never more than the limit, nor more than it and the parts of those who were cut off alone.
-    fn check(mut self, algorithm: &str, limit: u32, seconds: u32, story: &str) {
+    fn check(self, algorithm: &str, limit: u32, seconds: u32, story: &str) {
         let window_ms = u64::from(seconds) * 1000;
-        self.passed.sort_unstable();
-        let times: Vec<u64> = self.passed.iter().map(|(at, _)| *at).collect();
         let most = usize::try_from(if self.alone { 2 * limit } else { limit }).unwrap();
-        match algorithm {
-            "fixed_window" => {
-                let mut windows: BTreeMap<u32, usize> = BTreeMap::new();
-                for (_, ends) in &self.passed {
-                    *windows.entry(*ends).or_default() += 1;
-                }
-                for (ends, passed) in windows {
-                    assert!(passed <= most, "{passed} of {limit} until {ends}: {story}");
-                }
+        if algorithm == "fixed_window" {
+            let mut windows: BTreeMap<u32, usize> = BTreeMap::new();
+            for Passed { ends, .. } in &self.passed {
+                *windows.entry(*ends).or_default() += 1;
             }
-            "sliding_window" => {
-                for (at, &from) in times.iter().enumerate() {
-                    let passed =
-                        times[at..].iter().take_while(|to| **to < from + window_ms).count();
-                    assert!(passed <= most, "{passed} of {limit} from {from}");
-                }
+            for (ends, passed) in windows {
+                assert!(passed <= most, "{passed} of {limit} until {ends}: {story}");
             }
-            _ => {
-                // Over any stretch: the limit, and what comes back in its time.
-                for (at, &from) in times.iter().enumerate() {
-                    for (more, &to) in times[at..].iter().enumerate() {
-                        let room = u128::from(window_ms + to - from) * most as u128;
-                        let passed = (more + 1) as u128;
-                        assert!(
-                            passed * u128::from(window_ms) <= room,
-                            "{passed} in {} ms",
-                            to - from
-                        );
-                    }
-                }
-            }
+            return;
         }
+        let excess = |time: fn(&Passed) -> u64| {
+            let mut times: Vec<u64> = self.passed.iter().map(time).collect();
+            times.sort_unstable();
+            match algorithm {
+                "sliding_window" => over_a_window(&times, window_ms, most),
+                _ => over_a_bucket(&times, window_ms, most),
+            }
+        };
+        // A clock that is set back shows the same times again, when what came in them the first time may be
+        // forgotten: then it is as if it had stood still.
+        let excess = excess(|it| it.at_ms).and(excess(|it| it.latest_ms));
+        assert_eq!(excess, None, "of {limit}: {story}");
     }
+}
+
+/// The first window in which more came than may: how many, and from when.
+fn over_a_window(times: &[u64], window_ms: u64, most: usize) -> Option<(usize, u64)> {
+    times.iter().enumerate().find_map(|(at, &from)| {
+        let passed = times[at..].iter().take_while(|to| **to < from + window_ms).count();
+        (passed > most).then_some((passed, from))
+    })
+}
+
+/// The first stretch in which more came than the limit and what comes back in its time: how many, and from
+/// when.
+fn over_a_bucket(times: &[u64], window_ms: u64, most: usize) -> Option<(usize, u64)> {
+    times.iter().enumerate().find_map(|(at, &from)| {
+        times[at..].iter().enumerate().find_map(|(more, &to)| {
+            let room = u128::from(window_ms + to - from) * most as u128;
+            let passed = more + 1;
+            (passed as u128 * u128::from(window_ms) > room).then_some((passed, from))
+        })
+    })
 }
 
 /// With memory as the authority there is nothing to wait for.

@@ -1,6 +1,7 @@
 //! Limits that a fleet of Envoys shares: what this one may let through by itself, what it was
 //! granted beyond that, and asking for more.
 
+use edge_protocol::Algorithm;
 use edge_protocol::leases::{
     Ask, Grant, LeaseAnswer, LeaseCall, Presence, Slices, pool_of, share_of,
 };
@@ -29,6 +30,15 @@ pub(super) struct SharedLimit {
     pub(super) subject: Subject,
 }
 
+/// What one Envoy may let through of a limit.
+#[derive(Clone, Copy)]
+struct Part {
+    /// So many by itself.
+    own: u32,
+    /// Whether more can be had for asking.
+    asks: bool,
+}
+
 /// A request that waits for a grant.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting {
@@ -53,29 +63,27 @@ impl Gate {
     ) -> Option<Outcome> {
         let SharedLimit { rule, quota, subject } = limit;
         self.shares_limits = true;
-        let share = self.fleet.share(quota, now, slots);
-        let own = match share {
-            Share::Parts(parts) | Share::PartsAlone(parts) => share_of(quota.requests, parts),
-            Share::Divided(envoys) => quota.requests / envoys.max(1),
-            Share::Unknown => 0,
-        };
-        // Before this Envoy was first told how it stands, all that it has is what it asks for.
-        let asks = matches!(share, Share::Parts(_) | Share::Unknown);
-        if !asks {
+        let mut part = self.part(quota, now, slots);
+        if !part.asks {
             self.tally.count(Counter::SafeShare);
         }
         let soon = seconds(now).saturating_add(1);
         let mut ends = soon;
-        if own > 0 {
+        if part.own > 0 {
             let rule = self.rule_hash(rule, quota.seconds);
-            let part = Quota { requests: own, ..quota };
-            let mine = self.counters.take(slots, rule, part, subject, now);
+            let own = Quota { requests: part.own, ..quota };
+            let mine = self.counters.take(slots, rule, own, subject, now);
+            let used = part.own - mine.remaining;
+            let begins = mine.ends.saturating_sub(quota.seconds);
+            part = self.part_ahead(part, quota, u64::from(begins) * 1000, now, slots);
+            let mine = Outcome { remaining: part.own.saturating_sub(used), ..mine };
             match mine.verdict {
-                Verdict::Within if asks && mine.remaining <= own / 4 => {
+                Verdict::Within if used > part.own => ends = mine.ends,
+                Verdict::Within if part.asks && mine.remaining <= part.own / 4 => {
                     return Some(self.look_ahead(limit, mine, now, slots));
                 }
                 Verdict::Within => {
-                    let pool = if asks { pool_of(quota.requests) } else { 0 };
+                    let pool = if part.asks { pool_of(quota.requests) } else { 0 };
                     let remaining = mine.remaining.saturating_add(pool);
                     return Some(Outcome { remaining, ..mine });
                 }
@@ -85,7 +93,7 @@ impl Gate {
         }
         let (lease, target) = match self.lease(limit, true, now, slots) {
             Spent::One(lease, target) => {
-                if asks && lease.runs_out() && lease.left > 0 && lease.empty_for().is_none() {
+                if part.asks && lease.runs_out() && lease.left > 0 && lease.empty_for().is_none() {
                     let want = lease.unspent_of_slice().saturating_add(more(&lease, target.slices));
                     self.want(limit, &lease, target, want, now);
                 }
@@ -94,14 +102,15 @@ impl Gate {
             Spent::None(lease, target) => (lease, target),
             Spent::Unknown => return Some(Outcome::unknown(soon)),
         };
+        part = self.part_ahead(part, quota, target.slices.begins_ms(target.slice), now, slots);
         if let Some(slices) = lease.empty_for() {
-            if asks && lease.is_old(now) {
+            if part.asks && lease.is_old(now) {
                 self.want(limit, &lease, target, more(&lease, target.slices), now);
             }
             let again = seconds_after(target.slices.begins_ms(target.slice + u64::from(slices)));
             return Some(Outcome { verdict: Verdict::Over, remaining: 0, ends: again });
         }
-        if !asks {
+        if !part.asks {
             return Some(Outcome::unknown(ends));
         }
         if waiting.progress.failed || now.unix_ms() < self.asks_rest_until_ms {
@@ -120,6 +129,35 @@ impl Gate {
         }
         self.tally.count(Counter::LimitWait);
         None
+    }
+
+    /// What this Envoy may let through by itself, and whether more can be had.
+    fn part(&mut self, quota: Quota, now: Now, slots: &mut impl SharedSlots) -> Part {
+        let share = self.fleet.share(quota, now, slots);
+        let own = match share {
+            Share::Parts(parts) | Share::PartsAlone(parts) => share_of(quota.requests, parts),
+            Share::Divided(envoys) => quota.requests / envoys.max(1),
+            Share::Unknown => 0,
+        };
+        // Before this Envoy was first told how it stands, all that it has is what it asks for.
+        Part { own, asks: matches!(share, Share::Parts(_) | Share::Unknown) }
+    }
+
+    /// The same where a fixed window counts that begins later: it had begun before the clock was set back,
+    /// and must not get more by what held in the one before.
+    fn part_ahead(
+        &mut self,
+        part: Part,
+        quota: Quota,
+        begins_ms: u64,
+        now: Now,
+        slots: &mut impl SharedSlots,
+    ) -> Part {
+        if begins_ms <= now.unix_ms() || quota.algorithm != Algorithm::FixedWindow {
+            return part;
+        }
+        let there = self.part(quota, Now::from_unix_ms(begins_ms), slots);
+        Part { own: part.own.min(there.own), asks: part.asks && there.asks }
     }
 
     /// There is little left of this Envoy's own share: sees to it that something is granted by the

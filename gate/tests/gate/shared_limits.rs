@@ -195,6 +195,24 @@ fn with_nobody_to_ask_each_goes_on_with_its_part_of_the_whole() {
 }
 
 #[wasm_bindgen_test(unsupported = test)]
+fn in_a_window_that_has_begun_it_stays_at_what_that_window_allows_when_the_clock_goes_back() {
+    let mut world = settled(100, ALL_SHARES / 4, 4, "");
+    world.control_plane.up = false;
+    world.pass_ms(8_000);
+    to_the_next_minute(&mut world);
+    world.control_plane.up = true;
+    // What it is told comes between whole seconds, so not at the beginning of a minute.
+    world.now_ms += 1_500;
+    to_the_next_minute(&mut world);
+    assert_eq!(send(&mut world, 100).2, 38, "its 12, and the pool's 50");
+    // In the window before, each had its part of the whole: 25.
+    world.now_ms -= 100;
+    assert_eq!(send(&mut world, 100), (0, 0, 100));
+    world.now_ms += 100;
+    assert_eq!(send(&mut world, 100), (0, 0, 100));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
 fn when_nothing_was_ever_heard_the_rule_says_what_becomes_of_it() {
     for (on_outage, passes) in [("deny", false), ("allow", true)] {
         let mut world = World::new(&config(10, &format!(r#","on_outage":"{on_outage}""#)));
