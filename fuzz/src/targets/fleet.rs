@@ -64,7 +64,7 @@ struct Envoy {
     workers: Vec<Gate>,
     slots: Slots,
     off_ms: i64,
-    /// The latest that its clock has shown.
+    /// The latest that its clock has shown when something passed.
     latest_ms: u64,
 }
 
@@ -82,7 +82,7 @@ struct Way {
 struct Passed {
     /// By the clock of its Envoy.
     at_ms: u64,
-    /// The latest that this clock had shown.
+    /// The latest that this clock had shown when something passed.
     latest_ms: u64,
     /// When its window ends, as it was told.
     ends: u32,
@@ -186,9 +186,6 @@ impl Story {
             let off_ms = self.rng.i64(-OFF_MS..=OFF_MS);
             self.envoys.values_mut().nth(at).unwrap().off_ms = off_ms;
         }
-        for it in self.envoys.values_mut() {
-            it.latest_ms = it.latest_ms.max(self.now_ms.saturating_add_signed(it.off_ms));
-        }
         let names: Vec<_> = self.envoys.keys().copied().collect();
         for envoy in names {
             for worker in 0..2 {
@@ -241,7 +238,9 @@ impl Story {
     fn note(&mut self, decision: Decision, envoy: u64, at_ms: u64) {
         if let Decision::Pass(pass) = decision {
             let report = pass.report.expect("a limit tells how it stands");
-            let latest_ms = self.envoys[&envoy].latest_ms;
+            let it = self.envoys.get_mut(&envoy).unwrap();
+            it.latest_ms = it.latest_ms.max(at_ms);
+            let latest_ms = it.latest_ms;
             self.passed.push(Passed { at_ms, latest_ms, ends: report.ends });
         }
     }
@@ -259,7 +258,10 @@ impl Story {
                 gate.next_question()
             }
         };
+        let mut said = 0;
         while let Some(Message { call, body, .. }) = next(&mut it.slots) {
+            said += 1;
+            assert!(said < 100, "there is no end to what it says at {at_ms}");
             // Polls and events are not what this is about: they are never answered.
             if matches!(call, Call::Leases(_)) {
                 let due_ms = self.now_ms + self.rng.u64(0..120);

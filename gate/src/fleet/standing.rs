@@ -170,11 +170,14 @@ impl Standing {
     }
 
     pub(super) fn is_due(&self, now: Now) -> bool {
-        let now = now.unix_ms();
-        let next =
-            (self.sent_ms.saturating_add(EVERY_MS)).max(self.adopted_ms.saturating_add(SETTLED_MS));
-        // Far ahead, the clock was set back.
-        now >= next || next > now.saturating_add(2 * EVERY_MS)
+        let now_ms = now.unix_ms();
+        // Far ahead, the clock was set back. Once it is announced it is no longer due, whatever the clock did.
+        let said = self.sent_ms.saturating_add(EVERY_MS);
+        let is_time = said <= now_ms || said > now_ms.saturating_add(2 * EVERY_MS);
+        // What was adopted before that all workers read again.
+        let settled = self.adopted_ms.saturating_add(SETTLED_MS) <= now_ms
+            || self.adopted_ms > now_ms.saturating_add(SETTLED_MS);
+        is_time && settled
     }
 
     pub(super) fn announce(&mut self, now: Now) -> Presence {
@@ -356,6 +359,31 @@ mod tests {
         let told = |number| Told { number, parts: 7, envoys: 1, valid_ms: 5_000 };
         assert!(!standing.adopt(&told(first), now));
         assert!(standing.adopt(&told(second), now));
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn it_is_announced_once_a_second_however_far_the_clock_is_set_back() {
+        for back_ms in (0..6_000).step_by(50) {
+            let mut standing = Standing::default();
+            tell(&mut standing, 100, ALL_SHARES / 2, 2);
+            let mut said = vec![];
+            for ms in (0..10_000).step_by(50) {
+                let now = Now::from_unix_ms(100_000 - back_ms + ms);
+                if standing.is_due(now) {
+                    let _ = standing.announce(now);
+                    said.push(ms);
+                }
+                assert!(!standing.is_due(now), "set back by {back_ms} ms, at {ms}");
+            }
+            let first = said[0];
+            assert!(first <= 2 * EVERY_MS, "set back by {back_ms} ms: {first}");
+            let gaps = said.windows(2).map(|two| two[1] - two[0]);
+            let even = EVERY_MS..=EVERY_MS + 2 * SETTLED_MS;
+            assert!(
+                gaps.into_iter().all(|gap| even.contains(&gap)),
+                "set back by {back_ms} ms: {said:?}"
+            );
+        }
     }
 
     #[wasm_bindgen_test(unsupported = test)]
