@@ -200,6 +200,10 @@ impl Standing {
             }
             self.steps = [Step::default(); STEPS];
         }
+        // What was held when the clock was ahead is held at any rate now.
+        for step in &mut self.steps {
+            step.since_ms = step.since_ms.min(now_ms);
+        }
         self.hold(told.parts, now_ms);
         self.envoys = told.envoys.max(1);
         self.adopted_ms = now_ms;

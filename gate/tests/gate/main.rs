@@ -3,6 +3,7 @@
 
 #[cfg(not(target_arch = "wasm32"))]
 mod allocation;
+mod clock;
 mod configuration;
 mod exactness;
 #[cfg(not(target_arch = "wasm32"))]

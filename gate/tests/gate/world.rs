@@ -265,7 +265,9 @@ impl World {
     /// Takes the gate's messages and log lines.
     pub(crate) fn collect(&mut self) {
         let now = self.now();
+        let before = self.on_the_way.len();
         while let Some(message) = self.gate.next_message(now, &mut self.slots) {
+            assert!(self.on_the_way.len() < before + 100, "there is no end to what it says");
             if message.call == Call::Changes {
                 self.polled_at_ms = self.now_ms;
             }

@@ -114,7 +114,8 @@ local function write()
   else
     redis.call('HSET', key, 'h', text)
   end
-  if renewed or not known then redis.call('PEXPIRE', key, (run + 2) * ms) end
+  -- Who asked first in this slice may be ahead, and who asks last of what it counts in behind.
+  if renewed or not known then redis.call('PEXPIRE', key, (run + 1) * ms + 2 * SKEW) end
   renewed, written_small, written_level = false, small, level
 end
 

@@ -47,10 +47,12 @@ impl Terms {
         Self { algorithm: ask.algorithm, slices, requests: ask.requests }
     }
 
-    /// When nothing of a pool counts any more that was last asked in this slice.
+    /// When nothing of a pool counts any more that was last asked in this slice: by the clock of nobody who
+    /// may ask.
     #[must_use]
     pub fn kept_until_ms(&self, latest: u64) -> u64 {
-        self.slices.begins_ms(latest.saturating_add(self.slices.run() + 1))
+        let over = self.slices.begins_ms(latest.saturating_add(self.slices.run() + 1));
+        over.saturating_add(MAX_SKEW_MS)
     }
 
     /// For an ask that is made further from its slice than clocks may differ: the first slice that

@@ -4,7 +4,7 @@
 //! All that is kept is when the bucket will be full again. Over a time `t` at most
 //! `limit + limit · t / window` requests pass.
 
-use super::{Counting, Taken};
+use super::{Counting, Taken, UNSTEADY_SECONDS};
 use crate::Now;
 use crate::limits::bucket::Bucket;
 use crate::limits::entry::{Entry, Fields, FieldsMut, Tag};
@@ -12,6 +12,7 @@ use crate::limits::slots::Kind;
 
 const NS_IN_MS: u64 = 1_000_000;
 const NS_IN_SECOND: u64 = 1_000_000_000;
+const UNSTEADY: u64 = UNSTEADY_SECONDS as u64 * NS_IN_SECOND;
 
 /// A bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,10 +72,13 @@ impl Counting for TokenBucket {
         // Rounded up, so that never too much comes back; and the bucket holds just the limit.
         let each = (u64::from(window) * NS_IN_SECOND).div_ceil(u64::from(limit.max(1)));
         let depth = each * u64::from(limit);
-        let entry = bucket.get(tag).or_else(|| bucket.floor(tag));
-        let full_at = entry.map_or(0, |entry| entry.full_at);
-        // A clock that was set back locks nobody out for longer than it takes to refill.
-        let missing = full_at.saturating_sub(now).min(depth);
+        let missing = |entry: &Self| entry.full_at.saturating_sub(now);
+        let missing = match bucket.get(tag) {
+            // Further ahead than it can be, the clock was set back: nothing of it counts.
+            Some(entry) if missing(&entry) > depth + UNSTEADY => 0,
+            Some(entry) => missing(&entry).min(depth),
+            None => bucket.floor(tag).map_or(0, |floor| missing(&floor).min(depth)),
+        };
         let after = missing + each;
         if after > depth {
             return Taken::over(seconds_after(now.saturating_add(after - depth)));
@@ -82,5 +86,27 @@ impl Counting for TokenBucket {
         let full_at = now.saturating_add(after);
         let remaining = u32::try_from((depth - after) / each.max(1)).unwrap_or(u32::MAX);
         Taken::within(remaining, seconds_after(full_at), Self { tag, full_at })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::slots::MAX_SLOT_BYTES;
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn a_clock_that_is_set_back_locks_nobody_out_for_longer_than_it_takes_to_refill() {
+        let tag = Tag::new(1 << 48, 7 << 16);
+        let at = |ms: u64| Now::from_unix_ms(ms);
+        let mut bytes = [0; MAX_SLOT_BYTES];
+        let mut bucket = Bucket::open(&mut bytes, 0, at(0));
+        // Full again at 1,060 seconds.
+        bucket.set(TokenBucket { tag, full_at: 1_060 * NS_IN_SECOND });
+        let takes = |ms: u64| TokenBucket::take(&bucket, tag, 10, 60, at(ms)).entry.is_some();
+        assert!(!takes(1_000_000));
+        assert!(!takes(998_500), "unsteady");
+        assert!(takes(997_000), "set back by three seconds");
+        assert!(takes(1_000));
     }
 }

@@ -310,6 +310,18 @@ fn who_is_out_of_step_is_told_which_slice_it_is() {
 }
 
 #[test]
+fn a_pool_is_kept_while_anybody_may_ask_of_what_it_counts_in() {
+    for algorithm in [Algorithm::FixedWindow, Algorithm::SlidingWindow, Algorithm::TokenBucket] {
+        for window_seconds in [1, 4, 9, 60, 3600, 86_400] {
+            let terms = terms(algorithm, 20, window_seconds);
+            let counts = 1000 + terms.slices.run() - 1;
+            let gone_ms = terms.kept_until_ms(1000);
+            assert!(terms.out_of_step(counts, gone_ms).is_some(), "{algorithm:?} {window_seconds}");
+        }
+    }
+}
+
+#[test]
 fn who_says_that_it_was_granted_more_than_there_is_closes_nothing_for_ever() {
     let terms = terms(Algorithm::TokenBucket, 20, 60);
     let mut pool = Pool::new(100);

@@ -1,6 +1,9 @@
 //! Redis that dies, hangs, forgets and comes back, and several control planes.
 
-use edge_protocol::leases::{ALL_SHARES, Ask, Grant, MAX_ASKS, Presence};
+use edge_protocol::{
+    Algorithm,
+    leases::{ALL_SHARES, Ask, Grant, MAX_ASKS, Presence},
+};
 use std::{sync::Arc, time::Duration};
 use tokio::{task::JoinSet, time::Instant};
 use xtask::servers::redis::{RedisCluster, RedisOptions, RedisSentinels, RedisServer};
@@ -184,6 +187,26 @@ async fn scripts_that_redis_has_forgotten_are_loaded_again() {
         let kept: u64 = kept.trim().parse().expect("a time to live");
         assert!((1..=4 * 3_600_000).contains(&kept), "{kept}");
     }
+}
+
+/// In Redis, by a clock that may be another than that of who asks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_of_short_slices_is_kept_for_as_long_as_clocks_differ() {
+    let server = started();
+    let replica = Replica::at(&server.url()).await;
+    let ask = Ask {
+        algorithm: Algorithm::SlidingWindow,
+        window_seconds: 4,
+        slice: now_ms() / 125,
+        ..fixed("a", 20, 0, 1)
+    };
+    let answer = replica.limits.answer(EnvoyId(1), None, &[ask]).await;
+    assert_eq!(answer.grants[0].granted, 1);
+    let key = server.cli(&["KEYS", "keygate:lease:*"]).expect("said");
+    let kept = server.cli(&["PTTL", key.trim()]).expect("said");
+    let kept: u64 = kept.trim().parse().expect("a time to live");
+    // 34 slices of an eighth of a second, and the clocks of two.
+    assert!((5250..=34 * 125 + 2000 + 125).contains(&kept), "{kept}");
 }
 
 /// A well-known way for a limiter to stop its whole runtime: more distinct counters than it has
