@@ -13,7 +13,7 @@ use crate::{
         problem::{Code, Problem},
         wording,
     },
-    keys::new_key::FieldError,
+    keys::{new_key::FieldError, object::Object},
 };
 
 /// A body that was JSON, and what was expected.
@@ -60,8 +60,17 @@ fn is_json(request: &Request) -> bool {
         .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
-/// Reads what the bytes hold.
+/// Reads the object that the bytes hold.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    parse_as(body).map(|Object(value)| value)
+}
+
+/// Reads the object, or null, that the bytes hold.
+pub(super) fn parse_or_null<T: DeserializeOwned>(body: &[u8]) -> Result<Option<T>, Problem> {
+    parse_as::<Option<Object<T>>>(body).map(|read| read.map(|Object(value)| value))
+}
+
+fn parse_as<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();

@@ -234,6 +234,7 @@ mod tests {
                 r#"{"name": "a", "rate_limit": {"requests": 1, "window_seconds": 1, "reach": "world"}}"#,
                 "rate_limit.reach",
             ),
+            (r#"{"name": "a", "rate_limit": [1, 1]}"#, "rate_limit"),
             (r#"{"name": "a", "expires_at": "2020-01-01T00:00:00Z"}"#, "expires_at"),
         ] {
             let answer = create(&it, &good, body).await;
@@ -255,6 +256,9 @@ mod tests {
                 (400, "malformed_body".to_owned())
             );
         }
+        let list = create(&it, &good, r#"["a"]"#).await;
+        assert_eq!(list.problem(), (422, "invalid_fields".to_owned()));
+        assert_eq!(list.json()["errors"][0]["message"], "invalid type, expected an object");
         let form = Request::post(PATH)
             .header("x-api-key", &good)
             .header("content-type", "application/x-www-form-urlencoded")

@@ -72,7 +72,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for OptionalIdempotent<
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let word = word(request.headers())?;
         let (request, body) = match body::read_optional(request, state).await? {
-            Some(body) => (body::parse(&body)?, body),
+            Some(body) => (body::parse_or_null(&body)?, body),
             None => (None, Bytes::new()),
         };
         Ok(Self(Idempotent { request, word, body }))

@@ -8,6 +8,7 @@ pub mod issue;
 pub mod key_text;
 pub mod last_used;
 pub mod new_key;
+pub(crate) mod object;
 pub mod once;
 pub mod policy_report;
 pub mod pool;

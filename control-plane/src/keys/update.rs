@@ -14,6 +14,7 @@ use super::{
         DescriptionText, FieldError, LimitRequest, NameText, OwnerText,
         fields::{AskedFields, Fields, kept, time},
     },
+    object,
 };
 use crate::{
     audit::{Actor, AuditEntry},
@@ -60,7 +61,7 @@ pub struct UpdateKeyRequest {
     #[schema(required = false, value_type = Vec<NetworkText>, max_items = 100)]
     pub allowed_ips: Vec<String>,
     /// Its own limit.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "object::or_null")]
     #[schema(required = false)]
     pub rate_limit: Option<LimitRequest>,
     /// Whatever is to be kept with it: at most 4096 bytes as JSON.

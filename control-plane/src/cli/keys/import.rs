@@ -25,6 +25,7 @@ use crate::{
     keys::{
         import::{FilterPolicyView, ForeignKey, ImportError, ImportRequest},
         issue::Issuer,
+        object::Object,
     },
 };
 
@@ -218,13 +219,14 @@ fn parse(text: &[u8], now: Timestamp) -> Result<(Option<String>, ForeignKey), Ba
     if text.len() > MAX_LINE_BYTES + 1 {
         return Err((None, vec![format!("is longer than {MAX_LINE_BYTES} bytes")]));
     }
-    let request: ImportRequest = serde_json::from_slice(text).map_err(|error| {
-        let message = error.to_string();
-        let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(it, _)| it);
-        let said =
-            if error.is_data() { wording::without_input(message) } else { message.to_owned() };
-        (None, vec![said])
-    })?;
+    let Object(request) =
+        serde_json::from_slice::<Object<ImportRequest>>(text).map_err(|error| {
+            let message = error.to_string();
+            let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(it, _)| it);
+            let said =
+                if error.is_data() { wording::without_input(message) } else { message.to_owned() };
+            (None, vec![said])
+        })?;
     let name = request.name.clone();
     match request.check(now) {
         Ok(foreign) => Ok((Some(name), foreign)),

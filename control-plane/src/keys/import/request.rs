@@ -13,6 +13,7 @@ use crate::{
         new_key::{
             DescriptionText, FieldError, LimitRequest, NameText, NewKey, NewKeyRequest, OwnerText,
         },
+        object,
         revoke::{MAX_REASON_CHARS, reason},
     },
     openapi::text::{Line, NetworkText},
@@ -50,7 +51,7 @@ pub struct ImportRequest {
     #[schema(schema_with = KeyText::verifiable)]
     pub api_key: KeyText,
     /// Takes a key that the policy refuses, where that can be overridden.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::or_null")]
     pub policy_override: Option<OverrideRequest>,
     /// What people call it.
     #[schema(schema_with = NameText::schema)]
@@ -76,7 +77,7 @@ pub struct ImportRequest {
     #[schema(value_type = Option<Vec<NetworkText>>, max_items = 100)]
     pub allowed_ips: Option<Vec<String>>,
     /// Its own limit.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::or_null")]
     pub rate_limit: Option<LimitRequest>,
     /// Whatever is to be kept with it: at most 4096 bytes as JSON.
     #[serde(default)]

@@ -13,7 +13,7 @@ use utoipa::{
 
 pub(crate) use self::fields::owner as check_owner;
 use self::fields::{AskedFields, Fields, future, kept};
-use super::{Key, whole_number};
+use super::{Key, object, whole_number};
 use crate::openapi::text::{Line, NetworkText, Owner, Text};
 
 /// The longest window: every limit starts anew within a month.
@@ -131,7 +131,7 @@ pub struct NewKeyRequest {
     #[schema(value_type = Option<Vec<NetworkText>>, max_items = 100)]
     pub allowed_ips: Option<Vec<String>>,
     /// Its own limit.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::or_null")]
     pub rate_limit: Option<LimitRequest>,
     /// Whatever is to be kept with it: at most 4096 bytes as JSON.
     #[serde(default)]
