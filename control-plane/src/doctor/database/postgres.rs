@@ -36,6 +36,13 @@ const FACTS: &str = "
               FROM pg_inherits
               WHERE inhparent IN (to_regclass('api_key_audit_log'), to_regclass('api_key_usage'))
               GROUP BY inhparent) AS tables) AS locks_of_all_days,
+           (SELECT min(part::regclass::text) FROM (
+              SELECT to_regclass('api_key_audit_log')::oid AS part
+              UNION ALL
+              SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass('api_key_audit_log')) AS log
+            WHERE 3 > (SELECT count(*) FROM pg_trigger WHERE tgrelid = part AND tgenabled IN ('O', 'A')
+              AND tgname IN ('api_key_audit_log_only_grows', 'api_key_audit_log_is_never_changed',
+                             'api_key_audit_log_is_never_truncated'))) AS unguarded,
            (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms";
 
 /// What becomes of a committed change when the power goes.
@@ -61,6 +68,8 @@ struct Facts {
     lock_room: i64,
     /// How many a query takes that looks at every day of a table: one for each partition and index.
     locks_of_all_days: i64,
+    /// A table of the audit log in which rows can be changed, or put before its end.
+    unguarded: Option<String>,
     now: Option<Timestamp>,
 }
 
@@ -110,6 +119,7 @@ fn facts(row: &PgRow) -> Result<Facts, sqlx::Error> {
         connections: row.try_get("connections")?,
         lock_room: row.try_get("lock_room")?,
         locks_of_all_days: row.try_get("locks_of_all_days")?,
+        unguarded: row.try_get("unguarded")?,
         now: Timestamp::from_millisecond(row.try_get("now_ms")?).ok(),
     })
 }
@@ -175,6 +185,15 @@ fn judge(facts: &Facts, config: &PostgresConfig) -> Vec<Finding> {
              KEYGATE_USAGE_RETENTION_DAYS)",
         );
     }
+    if let Some(table) = &facts.unguarded {
+        warn(
+            format!(
+                "{table} lacks a rule that protects the audit log (its triggers), or it is switched off"
+            ),
+            "find out who did that, and keygate audit verify; a table that was made by hand gives way \
+             to one of make_audit_partition, others get their triggers back as in migrations/postgres",
+        );
+    }
     if config.is_exposed() {
         warn(
             "what goes to the database and comes back can be read or changed on the way".to_owned(),
@@ -211,6 +230,7 @@ mod tests {
             connections: 97,
             lock_room: 6400,
             locks_of_all_days: 800,
+            unguarded: None,
             now: Some(at("2026-11-26T12:00:00Z")),
         };
         change(&mut facts);
@@ -232,6 +252,7 @@ mod tests {
         assert_eq!(worst(|it| it.version = 140_010), Some(Status::Warning));
         assert_eq!(worst(|it| it.connections = 30), Some(Status::Warning));
         assert_eq!(worst(|it| it.locks_of_all_days = 1700), Some(Status::Warning));
+        assert_eq!(worst(|it| it.unguarded = Some("t".to_owned())), Some(Status::Warning));
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -240,8 +261,24 @@ mod tests {
         let DatabaseUrl::Postgres(config) = &database.url else { panic!("another database") };
         let facts = ask(config).await.expect("facts");
         assert!(facts.version >= OLDEST && !facts.read_only, "{}", facts.shown);
+        assert_eq!(facts.unguarded, None);
         let (_, reading) = examine(config, &SystemClock).await;
         let reading = reading.expect("a time");
         assert!(reading.theirs.duration_since(reading.ours).abs().as_secs() < 5, "{reading:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_part_of_the_audit_log_without_its_rules_is_named() {
+        let database = Database::postgres().await;
+        let DatabaseUrl::Postgres(config) = &database.url else { panic!("another database") };
+        let unguarded = async || ask(config).await.expect("facts").unguarded;
+        database.execute("SELECT make_audit_partition(0)").await;
+        assert_eq!(unguarded().await, None);
+        database.execute("SELECT make_day_partition('api_key_audit_log', 86400000)").await;
+        assert_eq!(unguarded().await.as_deref(), Some("api_key_audit_log_19700102"));
+        database.execute("DROP TABLE api_key_audit_log_19700102").await;
+        let off = "ALTER TABLE api_key_audit_log DISABLE TRIGGER api_key_audit_log_only_grows";
+        database.execute(off).await;
+        assert_eq!(unguarded().await.as_deref(), Some("api_key_audit_log"));
     }
 }
