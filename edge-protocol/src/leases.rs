@@ -166,7 +166,7 @@ pub struct Standing {
     /// How many parts of [`ALL_SHARES`] it may hold. When it is fewer than before, at once; when it
     /// is more, for what begins from now on.
     pub parts: u32,
-    /// How many Envoys live, this one among them.
+    /// How many Envoys live, this one among them; 0 when not all may have been heard of yet.
     pub envoys: u32,
     /// How long this is good for, from when the call was sent, in milliseconds.
     pub valid_ms: u64,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arbitrary::{Result, Unstructured};
-use edge_protocol::leases::{LeaseAnswer, LeaseCall};
+use edge_protocol::leases::{LeaseAnswer, LeaseCall, Presence};
 use fastrand::Rng;
 use gate::{
     Answer, Call, ClientAddress, Config, Credential, Decision, Gate, Message, Now, Request, Seeds,
@@ -25,11 +25,7 @@ use super::worker::{START_MS, Slots};
 const OFF_MS: i64 = 900;
 /// A step of a story, in milliseconds.
 const STEP_MS: u64 = 20;
-/// How long what is lent is lent for, from when it was asked for, in milliseconds.
-const LENT_MS: u64 = 5_000;
-/// The longest that a question and an answer about how an Envoy stands are under way, in milliseconds.
-const ON_THE_WAY_MS: u64 = 2 * (120 + STEP_MS);
-/// Within so many steps after an outage each Envoy hears of its end.
+/// Within so many steps after an outage each Envoy hears of its end, or is cut off alone.
 const RETURN_STEPS: u64 = 2_000 / STEP_MS;
 
 pub(crate) fn run(data: &[u8]) {
@@ -59,8 +55,10 @@ enum Trouble {
 }
 
 struct Envoy {
-    /// When it last heard how it stands.
-    heard_ms: u64,
+    /// The last call by which it said that it lives.
+    said: Option<Presence>,
+    /// Until when, by its clock, it goes by what it was told.
+    lent_until_ms: Option<u64>,
     workers: Vec<Gate>,
     slots: Slots,
     off_ms: i64,
@@ -140,14 +138,18 @@ fn story(input: &mut Unstructured<'_>) -> Result<()> {
     // Long enough for shares to count, and for an outage to outlast what was lent.
     let steps = 2500;
     let outage = story.rng.u64(300..1200)..story.rng.u64(1300..1900);
+    // In an outage all go on by themselves, sooner or later, and divide the limit.
+    let mut all_divide = false;
     for step in 0..steps {
-        story.cut = trouble == Trouble::Outage && outage.contains(&step);
+        let is_out = trouble == Trouble::Outage && outage.contains(&step);
+        story.cut = is_out;
         story.step(demand, trouble);
-        let returned = step == outage.end;
-        let hearing = step < outage.start || step > outage.end + RETURN_STEPS;
-        if trouble != Trouble::Outage || hearing || returned {
-            story.alone |= story.is_one_alone(trouble == Trouble::Outage && returned);
+        let silent = story.silent();
+        if is_out {
+            all_divide = silent.iter().all(|it| *it);
         }
+        let returns = trouble == Trouble::Outage && step < outage.end + RETURN_STEPS;
+        story.alone |= !is_out && !(returns && all_divide) && silent.contains(&true);
     }
     let told = format!("{algorithm} {limit}/{seconds} {trouble:?} {envoys} {demand} {outage:?}");
     story.check(algorithm, limit, seconds, &told);
@@ -166,7 +168,14 @@ impl Story {
         let off_ms = self.rng.i64(-OFF_MS..=OFF_MS);
         self.envoys.insert(
             self.born,
-            Envoy { heard_ms: self.now_ms, workers, slots: Slots::default(), off_ms, latest_ms: 0 },
+            Envoy {
+                said: None,
+                lent_until_ms: None,
+                workers,
+                slots: Slots::default(),
+                off_ms,
+                latest_ms: 0,
+            },
         );
     }
 
@@ -200,16 +209,13 @@ impl Story {
         self.arrive();
     }
 
-    /// Whether an Envoy may be going on by itself while another is not. Where all of them do, after an
-    /// outage, they divide the limit.
-    fn is_one_alone(&self, all_may: bool) -> bool {
-        // A clock may jump by almost two seconds.
-        let jump_ms = 2 * OFF_MS.unsigned_abs();
-        let silent_ms = |it: &Envoy| self.now_ms - it.heard_ms;
-        let longest = self.envoys.values().map(silent_ms).max().unwrap_or(0);
-        let shortest = self.envoys.values().map(silent_ms).min().unwrap_or(0);
-        let all = all_may && shortest > LENT_MS + jump_ms;
-        longest + ON_THE_WAY_MS + jump_ms > LENT_MS && !all
+    /// Of each Envoy that was ever told how it stands, whether that is over and it goes on by itself.
+    fn silent(&self) -> Vec<bool> {
+        let silent = |it: &Envoy| {
+            let until_ms = it.lent_until_ms?;
+            Some(until_ms <= self.now_ms.saturating_add_signed(it.off_ms))
+        };
+        self.envoys.values().filter_map(silent).collect()
     }
 
     fn time_of(&self, envoy: u64) -> Option<u64> {
@@ -264,6 +270,8 @@ impl Story {
             assert!(said < 100, "there is no end to what it says at {at_ms}");
             // Polls and events are not what this is about: they are never answered.
             if matches!(call, Call::Leases(_)) {
+                let sent: LeaseCall = serde_json::from_slice(&body).unwrap();
+                it.said = sent.presence.or(it.said);
                 let due_ms = self.now_ms + self.rng.u64(0..120);
                 let way = Way { due_ms, envoy, worker, call, body, is_answer: false };
                 if self.rng.u32(..20) == 0 {
@@ -312,8 +320,10 @@ impl Story {
         let good = !lost && !way.body.is_empty();
         let standing =
             serde_json::from_slice::<LeaseAnswer>(&way.body).ok().and_then(|it| it.standing);
-        if good && standing.is_some() {
-            it.heard_ms = self.now_ms;
+        if let (true, Some(standing), Some(said)) = (good, standing, it.said)
+            && standing.number == said.number
+        {
+            it.lent_until_ms = Some(said.now_ms + standing.valid_ms);
         }
         let answer = if !good {
             Answer { status: 503, stamped: false, body: b"" }

@@ -39,6 +39,18 @@ struct Part {
     asks: bool,
 }
 
+impl Part {
+    fn of(quota: Quota, share: Share) -> Self {
+        let own = match share {
+            Share::Parts(parts) | Share::PartsAlone(parts) => share_of(quota.requests, parts),
+            Share::Divided(envoys) => quota.requests / envoys.max(1),
+            Share::Unknown => 0,
+        };
+        // Before this Envoy was first told how it stands, all that it has is what it asks for.
+        Self { own, asks: matches!(share, Share::Parts(_) | Share::Unknown) }
+    }
+}
+
 /// A request that waits for a grant.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting {
@@ -64,6 +76,7 @@ impl Gate {
         let SharedLimit { rule, quota, subject } = limit;
         self.shares_limits = true;
         let mut part = self.part(quota, now, slots);
+        let has_whom_to_ask = part.asks;
         if !part.asks {
             self.tally.count(Counter::SafeShare);
         }
@@ -75,7 +88,7 @@ impl Gate {
             let mine = self.counters.take(slots, rule, own, subject, now);
             let used = part.own - mine.remaining;
             let begins = mine.ends.saturating_sub(quota.seconds);
-            part = self.part_ahead(part, quota, u64::from(begins) * 1000, now, slots);
+            part = self.part_ahead(part, quota, u64::from(begins) * 1000, now);
             let mine = Outcome { remaining: part.own.saturating_sub(used), ..mine };
             match mine.verdict {
                 Verdict::Within if used > part.own => ends = mine.ends,
@@ -102,13 +115,16 @@ impl Gate {
             Spent::None(lease, target) => (lease, target),
             Spent::Unknown => return Some(Outcome::unknown(soon)),
         };
-        part = self.part_ahead(part, quota, target.slices.begins_ms(target.slice), now, slots);
+        part = self.part_ahead(part, quota, target.slices.begins_ms(target.slice), now);
         if let Some(slices) = lease.empty_for() {
             if part.asks && lease.is_old(now) {
                 self.want(limit, &lease, target, more(&lease, target.slices), now);
             }
             let again = seconds_after(target.slices.begins_ms(target.slice + u64::from(slices)));
             return Some(Outcome { verdict: Verdict::Over, remaining: 0, ends: again });
+        }
+        if !part.asks && has_whom_to_ask {
+            return Some(Outcome { verdict: Verdict::Over, remaining: 0, ends });
         }
         if !part.asks {
             return Some(Outcome::unknown(ends));
@@ -133,30 +149,16 @@ impl Gate {
 
     /// What this Envoy may let through by itself, and whether more can be had.
     fn part(&mut self, quota: Quota, now: Now, slots: &mut impl SharedSlots) -> Part {
-        let share = self.fleet.share(quota, now, slots);
-        let own = match share {
-            Share::Parts(parts) | Share::PartsAlone(parts) => share_of(quota.requests, parts),
-            Share::Divided(envoys) => quota.requests / envoys.max(1),
-            Share::Unknown => 0,
-        };
-        // Before this Envoy was first told how it stands, all that it has is what it asks for.
-        Part { own, asks: matches!(share, Share::Parts(_) | Share::Unknown) }
+        Part::of(quota, self.fleet.share(quota, now, slots))
     }
 
     /// The same where a fixed window counts that begins later: it had begun before the clock was set back,
     /// and must not get more by what held in the one before.
-    fn part_ahead(
-        &mut self,
-        part: Part,
-        quota: Quota,
-        begins_ms: u64,
-        now: Now,
-        slots: &mut impl SharedSlots,
-    ) -> Part {
+    fn part_ahead(&self, part: Part, quota: Quota, begins_ms: u64, now: Now) -> Part {
         if begins_ms <= now.unix_ms() || quota.algorithm != Algorithm::FixedWindow {
             return part;
         }
-        let there = self.part(quota, Now::from_unix_ms(begins_ms), slots);
+        let there = Part::of(quota, self.fleet.share_at(quota, Now::from_unix_ms(begins_ms)));
         Part { own: part.own.min(there.own), asks: part.asks && there.asks }
     }
 

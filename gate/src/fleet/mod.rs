@@ -47,6 +47,11 @@ impl Fleet {
         self.copy.share(quota, now)
     }
 
+    /// The same of another time, by what was last read.
+    pub(crate) fn share_at(&self, quota: Quota, at: Now) -> Share {
+        self.copy.share(quota, at)
+    }
+
     /// How many parts of the shares this Envoy holds.
     pub(crate) fn holds(&self, now: Now) -> u32 {
         self.copy.holds(now)

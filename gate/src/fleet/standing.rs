@@ -66,7 +66,7 @@ pub(super) struct Standing {
     adopted_ms: u64,
     /// Until when the parts are lent.
     valid_until_ms: u64,
-    /// How many Envoys there are.
+    /// How many Envoys there are; 0 until it was told.
     envoys: u32,
     /// The parts that are held and since when, each more than the one before. Where there are
     /// none, all zeros.
@@ -151,8 +151,8 @@ impl Standing {
         let alike = until_ms.saturating_sub(from_ms) > reach_ms && begins_ms >= from_ms;
         if alike && begins_ms < divides_until {
             Share::Divided(envoys)
-        } else if begins_ms < divides_until.saturating_add(RETURN_MS + reach_ms) {
-            // Others may be dividing still, or what was divided counts still.
+        } else if begins_ms < divides_until.saturating_add(RETURN_MS + MARGIN_MS + reach_ms) {
+            // Others, whose silence ended later, may be dividing still, or what was divided counts still.
             Share::PartsAlone(parts)
         } else {
             Share::Parts(parts)
@@ -200,12 +200,16 @@ impl Standing {
             }
             self.steps = [Step::default(); STEPS];
         }
-        // What was held when the clock was ahead is held at any rate now.
+        // What was held, or was over, when the clock was ahead is so at any rate now.
         for step in &mut self.steps {
             step.since_ms = step.since_ms.min(now_ms);
         }
+        self.silence.until_ms = self.silence.until_ms.min(now_ms);
         self.hold(told.parts, now_ms);
-        self.envoys = told.envoys.max(1);
+        // While not all are counted, as many as before: each that is cut off then would take the whole.
+        if told.envoys > 0 {
+            self.envoys = told.envoys;
+        }
         self.adopted_ms = now_ms;
         self.valid_until_ms = self.sent_ms.saturating_add(told.valid_ms);
         true
@@ -311,8 +315,52 @@ mod tests {
         keep_telling(&mut standing, 850, ALL_SHARES / 4, 4);
         assert_eq!(share(&standing, SLIDING, 796), Share::PartsAlone(ALL_SHARES / 4));
         assert_eq!(share(&standing, SLIDING, 850), Share::PartsAlone(ALL_SHARES / 4));
-        keep_telling(&mut standing, 862, ALL_SHARES / 4, 4);
-        assert_eq!(share(&standing, SLIDING, 862), Share::Parts(ALL_SHARES / 4));
+        keep_telling(&mut standing, 864, ALL_SHARES / 4, 4);
+        assert_eq!(share(&standing, SLIDING, 863), Share::PartsAlone(ALL_SHARES / 4));
+        assert_eq!(share(&standing, SLIDING, 864), Share::Parts(ALL_SHARES / 4));
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn after_a_silence_nobody_asks_in_a_window_that_another_divides() {
+        // Two, of which one hears of the end two seconds later, by a clock that is two seconds ahead.
+        let (mut first, mut last) = (Standing::default(), Standing::default());
+        let second = Quota { seconds: 1, ..MINUTE };
+        let mut asks_from = None;
+        for at in 530..630 {
+            for (standing, returns) in [(&mut first, 610), (&mut last, 614)] {
+                if !(600..returns).contains(&at) {
+                    tell(standing, at, ALL_SHARES / 4, 4);
+                }
+            }
+            let divides = share(&last, second, at) == Share::Divided(4);
+            let asks = matches!(share(&first, second, at), Share::Parts(_));
+            assert!(!(divides && asks), "at {at}");
+            asks_from = asks_from.filter(|_| asks).or(asks.then_some(at));
+        }
+        assert_eq!(asks_from, Some(616));
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn who_is_told_by_a_control_plane_that_has_not_yet_counted_all_goes_by_as_many_as_before() {
+        let mut standing = Standing::default();
+        tell(&mut standing, 540, 0, 0);
+        assert_eq!(share(&standing, MINUTE, 546), Share::Unknown);
+        tell(&mut standing, 550, ALL_SHARES / 4, 4);
+        tell(&mut standing, 590, 0, 0);
+        assert_eq!(share(&standing, MINUTE, 660), Share::Divided(4));
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn a_clock_that_was_ahead_for_a_moment_leaves_no_silence_behind() {
+        let mut standing = Standing::default();
+        tell(&mut standing, 530, ALL_SHARES / 4, 4);
+        keep_telling(&mut standing, 610, ALL_SHARES / 4, 4);
+        tell(&mut standing, 4_210, 0, 4);
+        keep_telling(&mut standing, 4_212, 0, 4);
+        for at in 612..730 {
+            tell(&mut standing, at, ALL_SHARES / 4, 4);
+        }
+        assert_eq!(share(&standing, MINUTE, 729), Share::Parts(ALL_SHARES / 4));
     }
 
     #[wasm_bindgen_test(unsupported = test)]

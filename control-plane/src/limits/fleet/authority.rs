@@ -152,7 +152,7 @@ impl FleetLimits {
         Standing {
             number: presence.number,
             parts: place.parts,
-            envoys: place.live.max(1),
+            envoys: if place.counted { place.live } else { 0 },
             valid_ms: VALID_MS,
         }
     }

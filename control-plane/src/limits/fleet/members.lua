@@ -33,7 +33,7 @@ local function read(text)
   return tonumber(a), tonumber(b), tonumber(c)
 end
 local function answer(parts, out_of_step)
-  return {parts, live, learnt, foreign, out_of_step and 1 or 0, even}
+  return {parts, live, now >= grows and 1 or 0, learnt, foreign, out_of_step and 1 or 0, even}
 end
 if looks then
   if now - heard > VALID then live = 0 end

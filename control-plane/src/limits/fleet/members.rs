@@ -35,6 +35,8 @@ pub struct Place {
     pub parts: u32,
     /// How many live.
     pub live: u32,
+    /// Whether those are all: everybody who lives has had the time to say so here.
+    pub counted: bool,
     /// What is known of shares.
     pub learnt: Learnt,
     /// Whether its clock is too far off.
@@ -130,17 +132,18 @@ impl Members {
         self.heard_ms = self.heard_ms.max(now_ms);
         self.forget_the_gone(now_ms);
         let out_of_step = now_ms.abs_diff(presence.now_ms) > MAX_SKEW_MS;
+        let counted = growth == Growth::Allowed && now_ms >= self.grows_ms;
         let known = self.known(now_ms, envoy);
         if known.is_none() && self.by_envoy.len() >= MAX_MEMBERS {
             self.learnt.even_ms = now_ms;
-            return self.place(0, out_of_step);
+            return self.place(0, counted, out_of_step);
         }
         if let Some(known) = known
             && presence.number <= known.number
         {
             // It was overtaken. What it says is no news, and what it is told is not used.
             let parts = if out_of_step { 0 } else { presence.holds.min(known.cap) };
-            return self.place(parts, out_of_step);
+            return self.place(parts, counted, out_of_step);
         }
         let before = known.map_or(0, |known| known.cap);
         self.learnt.foreign |= presence.holds > before;
@@ -152,7 +155,7 @@ impl Members {
         let parts = match growth {
             _ if out_of_step => 0,
             Growth::Frozen => presence.holds,
-            Growth::Allowed if now_ms < self.grows_ms => fair.min(presence.holds),
+            Growth::Allowed if !counted => fair.min(presence.holds),
             Growth::Allowed => fair,
         };
         let cap = presence.holds.max(parts);
@@ -161,7 +164,7 @@ impl Members {
             self.learnt.even_ms = now_ms;
         }
         self.put(envoy, Member { cap, expires_ms: now_ms + VALID_MS, number: presence.number });
-        self.place(parts, out_of_step)
+        self.place(parts, counted, out_of_step)
     }
 
     /// Notes what another table told an Envoy. When this one takes over, it knows of everybody if it
@@ -179,8 +182,8 @@ impl Members {
         self.put(envoy, Member { cap, expires_ms: now_ms + VALID_MS, number: presence.number });
     }
 
-    fn place(&self, parts: u32, out_of_step: bool) -> Place {
-        Place { parts, live: self.live(), learnt: self.learnt, out_of_step }
+    fn place(&self, parts: u32, counted: bool, out_of_step: bool) -> Place {
+        Place { parts, live: self.live(), counted, learnt: self.learnt, out_of_step }
     }
 
     fn put(&mut self, envoy: EnvoyId, member: Member) {

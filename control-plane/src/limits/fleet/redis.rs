@@ -74,7 +74,7 @@ impl InRedis {
         alone: bool,
     ) -> Result<Place, RedisFault> {
         let arguments = presence_arguments(envoy, presence, earlier, alone);
-        let said: [u64; 6] =
+        let said: [u64; 7] =
             self.redis.call(&self.members, &SharedKey::new("fleet", "envoys"), &arguments).await?;
         Ok(read_place(said))
     }
@@ -83,7 +83,7 @@ impl InRedis {
     pub(super) async fn look(&self) -> Result<Option<(u32, Learnt)>, RedisFault> {
         let key = SharedKey::new("fleet", "envoys");
         let said: Vec<u64> = self.redis.call(&self.members, &key, &LOOK).await?;
-        let said: Option<[u64; 6]> = said.try_into().ok();
+        let said: Option<[u64; 7]> = said.try_into().ok();
         Ok(said.map(read_place).map(|place| (place.live, place.learnt)))
     }
 
@@ -135,11 +135,12 @@ pub(super) fn presence_arguments(
     ]
 }
 
-pub(super) fn read_place(said: [u64; 6]) -> Place {
-    let [parts, live, at_ms, foreign, out_of_step, even_ms] = said;
+pub(super) fn read_place(said: [u64; 7]) -> Place {
+    let [parts, live, counted, at_ms, foreign, out_of_step, even_ms] = said;
     Place {
         parts: small(parts),
         live: small(live),
+        counted: counted == 1,
         learnt: Learnt { at_ms, foreign: foreign == 1, even_ms },
         out_of_step: out_of_step == 1,
     }

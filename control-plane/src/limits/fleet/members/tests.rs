@@ -135,10 +135,11 @@ fn a_new_table_learns_then_splits_evenly_and_takes_back_before_it_gives() {
     let mut table = Members::new(START_MS);
     for second in 0..5 {
         let place = hear(&mut table, START_MS + second * 1000, 1, second + 1, 0);
-        assert_eq!((place.parts, place.live), (0, 1));
+        assert_eq!((place.parts, place.live, place.counted), (0, 1, false));
     }
     let now_ms = START_MS + VALID_MS;
-    assert_eq!(hear(&mut table, now_ms, 1, 6, 0).parts, ALL_SHARES);
+    let place = hear(&mut table, now_ms, 1, 6, 0);
+    assert_eq!((place.parts, place.counted), (ALL_SHARES, true));
     // Another one comes: nothing is free until the first says that it goes by less.
     let place = hear(&mut table, now_ms + 1, 2, 1, 0);
     assert_eq!((place.parts, place.live), (0, 2));
