@@ -149,7 +149,8 @@ fn story(input: &mut Unstructured<'_>) -> Result<()> {
             all_divide = silent.iter().all(|it| *it);
         }
         let returns = trouble == Trouble::Outage && step < outage.end + RETURN_STEPS;
-        story.alone |= !is_out && !(returns && all_divide) && silent.contains(&true);
+        let may_be = is_out || returns && all_divide;
+        story.alone |= !may_be && silent.contains(&true);
     }
     let told = format!("{algorithm} {limit}/{seconds} {trouble:?} {envoys} {demand} {outage:?}");
     story.check(algorithm, limit, seconds, &told);
