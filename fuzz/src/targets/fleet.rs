@@ -58,7 +58,9 @@ struct Envoy {
     /// The last call by which it said that it lives.
     said: Option<Presence>,
     /// Until when, by its clock, it goes by what it was told.
-    lent_until_ms: Option<u64>,
+    lent_until_ms: u64,
+    /// Whether it was ever told how many there are: then it divides the limit when nothing is heard.
+    divides: bool,
     workers: Vec<Gate>,
     slots: Slots,
     off_ms: i64,
@@ -171,7 +173,8 @@ impl Story {
             self.born,
             Envoy {
                 said: None,
-                lent_until_ms: None,
+                lent_until_ms: 0,
+                divides: false,
                 workers,
                 slots: Slots::default(),
                 off_ms,
@@ -210,13 +213,11 @@ impl Story {
         self.arrive();
     }
 
-    /// Of each Envoy that was ever told how it stands, whether that is over and it goes on by itself.
+    /// Of each Envoy, whether it goes on by itself: what it was told is over.
     fn silent(&self) -> Vec<bool> {
-        let silent = |it: &Envoy| {
-            let until_ms = it.lent_until_ms?;
-            Some(until_ms <= self.now_ms.saturating_add_signed(it.off_ms))
-        };
-        self.envoys.values().filter_map(silent).collect()
+        let time_of = |it: &Envoy| self.now_ms.saturating_add_signed(it.off_ms);
+        let silent = |it: &Envoy| it.divides && it.lent_until_ms <= time_of(it);
+        self.envoys.values().map(silent).collect()
     }
 
     fn time_of(&self, envoy: u64) -> Option<u64> {
@@ -324,7 +325,8 @@ impl Story {
         if let (true, Some(standing), Some(said)) = (good, standing, it.said)
             && standing.number == said.number
         {
-            it.lent_until_ms = Some(said.now_ms + standing.valid_ms);
+            it.lent_until_ms = said.now_ms + standing.valid_ms;
+            it.divides |= standing.envoys > 0;
         }
         let answer = if !good {
             Answer { status: 503, stamped: false, body: b"" }
