@@ -166,10 +166,18 @@ pub struct Standing {
     /// How many parts of [`ALL_SHARES`] it may hold. When it is fewer than before, at once; when it
     /// is more, for what begins from now on.
     pub parts: u32,
-    /// How many Envoys live, this one among them; 0 when not all may have been heard of yet.
+    /// How many Envoys live, this one among them.
     pub envoys: u32,
+    /// Whether those are all: everybody who lives has had the time to say so.
+    #[serde(default = "all")]
+    pub counted: bool,
     /// How long this is good for, from when the call was sent, in milliseconds.
     pub valid_ms: u64,
+}
+
+/// Who tells no more than how many takes those for all.
+fn all() -> bool {
+    true
 }
 
 /// What came of an [`Ask`].

@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
         assert_eq!(answer.header("x-keygate-edge"), Some("1"));
         let answer: LeaseAnswer = serde_json::from_slice(&answer.body).expect("an answer");
-        let standing = Standing { number: 7, parts: 0, envoys: 0, valid_ms: 5000 };
+        let standing = Standing { number: 7, parts: 0, envoys: 1, counted: false, valid_ms: 5000 };
         assert_eq!(answer.standing, Some(standing));
         // A new table of members: no share counts yet, so all of the limit is there, and one Envoy
         // gets half of what is left.

@@ -102,6 +102,8 @@ struct Story {
     /// Whether an Envoy went on by itself while others did not: it may have its part beyond the
     /// limit.
     alone: bool,
+    /// Who went on by itself before answers came in.
+    were_silent: Vec<bool>,
     passed: Vec<Passed>,
 }
 
@@ -132,6 +134,7 @@ fn story(input: &mut Unstructured<'_>) -> Result<()> {
         cut: false,
         streams: 0,
         alone: false,
+        were_silent: Vec::new(),
         passed: Vec::new(),
     };
     for _ in 0..envoys {
@@ -140,21 +143,29 @@ fn story(input: &mut Unstructured<'_>) -> Result<()> {
     // Long enough for shares to count, and for an outage to outlast what was lent.
     let steps = 2500;
     let outage = story.rng.u64(300..1200)..story.rng.u64(1300..1900);
+    // In half of the stories it comes again, before all is as it was or after.
+    let mut again = story.rng.clone();
+    let begins = outage.end + again.u64(1..400);
+    let second = begins..begins + if again.bool() { again.u64(250..500) } else { 0 };
     // In an outage all go on by themselves, sooner or later, and divide the limit.
     let mut all_divide = false;
     for step in 0..steps {
+        let outage = if step < second.start { &outage } else { &second };
         let is_out = trouble == Trouble::Outage && outage.contains(&step);
         story.cut = is_out;
         story.step(demand, trouble);
-        let silent = story.silent();
+        let mut silent = story.silent();
         if is_out {
             all_divide = silent.iter().all(|it| *it);
         }
+        silent.append(&mut story.were_silent);
         let returns = trouble == Trouble::Outage && step < outage.end + RETURN_STEPS;
         let may_be = is_out || returns && all_divide;
         story.alone |= !may_be && silent.contains(&true);
     }
-    let told = format!("{algorithm} {limit}/{seconds} {trouble:?} {envoys} {demand} {outage:?}");
+    let told = format!(
+        "{algorithm} {limit}/{seconds} {trouble:?} {envoys} {demand} {outage:?} {second:?}"
+    );
     story.check(algorithm, limit, seconds, &told);
     Ok(())
 }
@@ -210,6 +221,7 @@ impl Story {
                 self.collect(envoy, worker, true);
             }
         }
+        self.were_silent = self.silent();
         self.arrive();
     }
 
@@ -326,7 +338,7 @@ impl Story {
             && standing.number == said.number
         {
             it.lent_until_ms = said.now_ms + standing.valid_ms;
-            it.divides |= standing.envoys > 0;
+            it.divides |= standing.counted;
         }
         let answer = if !good {
             Answer { status: 503, stamped: false, body: b"" }

@@ -18,6 +18,8 @@ const EVERY_MS: u64 = 1_000;
 const SETTLED_MS: u64 = 250;
 /// How many growths are told apart.
 const STEPS: usize = 8;
+/// How many silences are told apart.
+const SILENCES: usize = 4;
 /// How much earlier than by this clock it may be by another's, in milliseconds: each may be off by
 /// as much, one ahead and one behind.
 const MARGIN_MS: u64 = 2 * MAX_SKEW_MS;
@@ -47,13 +49,45 @@ struct Step {
     parts: u32,
 }
 
-/// A time in which nothing was heard of the control plane.
+/// A time in which nothing was heard of the control plane, and which has ended. All zeros: there was none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Silence {
     from_ms: u64,
     until_ms: u64,
-    /// How many Envoys there were before.
+    /// How many Envoys there were before; 0: it stands for several, with times between in which something
+    /// was heard.
     envoys: u32,
+}
+
+/// What holds after a silence, of what had begun by its end.
+enum After {
+    /// All divided the limit by so many.
+    Divided(u32),
+    /// Others may have divided it, and this Envoy did not.
+    Alone,
+}
+
+impl Silence {
+    /// What holds of things that count from `begins_ms` on, or of what slides, which reaches back by
+    /// `reach_ms`; nothing for a fixed window.
+    fn after(&self, begins_ms: u64, reach_ms: u64) -> Option<After> {
+        let Self { from_ms, until_ms, envoys } = *self;
+        let since_ms = from_ms.saturating_sub(EARLIER_MS);
+        // In a silence shorter than that, nobody divided.
+        if until_ms.saturating_sub(since_ms) <= reach_ms || begins_ms < since_ms {
+            return None;
+        }
+        let divides_until = until_ms.saturating_add(MARGIN_MS);
+        // Where only others may have divided, this Envoy keeps to its parts.
+        let alike =
+            until_ms.saturating_sub(from_ms) > reach_ms && begins_ms >= from_ms && envoys > 0;
+        if alike && begins_ms < divides_until {
+            return Some(After::Divided(envoys));
+        }
+        // Others, whose silence ended later, may be dividing still, or what was divided counts still.
+        let counts_until = divides_until.saturating_add(RETURN_MS + MARGIN_MS + reach_ms);
+        (begins_ms < counts_until).then_some(After::Alone)
+    }
 }
 
 /// How an Envoy stands in its fleet, as its workers share it.
@@ -71,12 +105,12 @@ pub(super) struct Standing {
     /// The parts that are held and since when, each more than the one before. Where there are
     /// none, all zeros.
     steps: [Step; STEPS],
-    /// The last silence that has ended.
-    silence: Silence,
+    /// The last silences, the latest first.
+    silences: [Silence; SILENCES],
 }
 
 impl Standing {
-    pub(super) const BYTES: usize = 4 * 8 + 4 + STEPS * 12 + 20;
+    pub(super) const BYTES: usize = 4 * 8 + 4 + STEPS * 12 + SILENCES * 20;
 
     pub(super) fn read(bytes: &[u8]) -> Self {
         if bytes.len() != Self::BYTES {
@@ -90,11 +124,11 @@ impl Standing {
             valid_until_ms: fields.u64(),
             envoys: fields.u32(),
             steps: std::array::from_fn(|_| Step { since_ms: fields.u64(), parts: fields.u32() }),
-            silence: Silence {
+            silences: std::array::from_fn(|_| Silence {
                 from_ms: fields.u64(),
                 until_ms: fields.u64(),
                 envoys: fields.u32(),
-            },
+            }),
         }
     }
 
@@ -108,9 +142,11 @@ impl Standing {
             fields.put(step.since_ms.to_le_bytes());
             fields.put(step.parts.to_le_bytes());
         }
-        fields.put(self.silence.from_ms.to_le_bytes());
-        fields.put(self.silence.until_ms.to_le_bytes());
-        fields.put(self.silence.envoys.to_le_bytes());
+        for silence in self.silences {
+            fields.put(silence.from_ms.to_le_bytes());
+            fields.put(silence.until_ms.to_le_bytes());
+            fields.put(silence.envoys.to_le_bytes());
+        }
     }
 
     /// What this Envoy may let through of a limit by itself.
@@ -124,39 +160,37 @@ impl Standing {
         let reach_ms = if slides { window_ms + grant_ms } else { now_ms % window_ms };
         // What counts together with this moment began then.
         let begins = now_ms.saturating_sub(reach_ms);
+        let parts = self.parts_since(begins);
+        let after = self.after_silences(begins, if slides { reach_ms } else { 0 });
+        if let Some(After::Divided(envoys)) = after {
+            return Share::Divided(envoys);
+        }
         if self.is_lent(now) {
-            return self.share_while_lent(begins, if slides { reach_ms } else { 0 });
+            return if after.is_none() { Share::Parts(parts) } else { Share::PartsAlone(parts) };
         }
         if self.envoys == 0 {
             Share::Unknown
         } else if begins < self.valid_until_ms.saturating_add(grant_ms) {
-            Share::PartsAlone(self.parts_since(begins))
+            Share::PartsAlone(parts)
         } else {
             Share::Divided(self.envoys)
         }
     }
 
-    /// `reach_ms` is how far what slides reaches back; nothing for a fixed window.
-    fn share_while_lent(&self, begins_ms: u64, reach_ms: u64) -> Share {
-        let parts = self.parts_since(begins_ms);
-        let Silence { from_ms, until_ms, envoys } = self.silence;
-        let since_ms = from_ms.saturating_sub(EARLIER_MS);
-        // In a silence shorter than that, nobody divided.
-        let divided = envoys > 0 && until_ms.saturating_sub(since_ms) > reach_ms;
-        if !divided || begins_ms < since_ms {
-            return Share::Parts(parts);
+    /// What holds after all silences that are known: to keep to its parts, if that holds after one.
+    fn after_silences(&self, begins_ms: u64, reach_ms: u64) -> Option<After> {
+        let mut holds = None;
+        for silence in self.silences.iter().filter(|it| it.until_ms > 0) {
+            match silence.after(begins_ms, reach_ms) {
+                Some(After::Alone) => return Some(After::Alone),
+                Some(After::Divided(by)) => {
+                    let before = if let Some(After::Divided(before)) = holds { before } else { 0 };
+                    holds = Some(After::Divided(by.max(before)));
+                }
+                None => {}
+            }
         }
-        let divides_until = until_ms.saturating_add(MARGIN_MS);
-        // Where only others may have divided, this Envoy keeps to its parts.
-        let alike = until_ms.saturating_sub(from_ms) > reach_ms && begins_ms >= from_ms;
-        if alike && begins_ms < divides_until {
-            Share::Divided(envoys)
-        } else if begins_ms < divides_until.saturating_add(RETURN_MS + MARGIN_MS + reach_ms) {
-            // Others, whose silence ended later, may be dividing still, or what was divided counts still.
-            Share::PartsAlone(parts)
-        } else {
-            Share::Parts(parts)
-        }
+        holds
     }
 
     /// How many parts no worker of this Envoy goes beyond. One that went on by itself says that it
@@ -182,6 +216,9 @@ impl Standing {
 
     pub(super) fn announce(&mut self, now: Now) -> Presence {
         self.number = self.number.saturating_add(1);
+        // A clock that was set back makes no loan last longer.
+        let set_back_by = self.sent_ms.saturating_sub(now.unix_ms());
+        self.valid_until_ms = self.valid_until_ms.saturating_sub(set_back_by);
         self.sent_ms = now.unix_ms();
         Presence { number: self.number, holds: self.holds(now), now_ms: now.unix_ms() }
     }
@@ -196,7 +233,7 @@ impl Standing {
             // Where the clock was set back to before the loan, there was no silence.
             if self.envoys > 0 && self.valid_until_ms <= now_ms {
                 let (from_ms, until_ms) = (self.valid_until_ms, now_ms);
-                self.silence = Silence { from_ms, until_ms, envoys: self.envoys };
+                self.remember(Silence { from_ms, until_ms, envoys: self.envoys });
             }
             self.steps = [Step::default(); STEPS];
         }
@@ -204,15 +241,28 @@ impl Standing {
         for step in &mut self.steps {
             step.since_ms = step.since_ms.min(now_ms);
         }
-        self.silence.until_ms = self.silence.until_ms.min(now_ms);
+        for silence in &mut self.silences {
+            silence.until_ms = silence.until_ms.min(now_ms);
+        }
         self.hold(told.parts, now_ms);
         // While not all are counted, as many as before: each that is cut off then would take the whole.
-        if told.envoys > 0 {
-            self.envoys = told.envoys;
+        if told.counted {
+            self.envoys = told.envoys.max(1);
         }
         self.adopted_ms = now_ms;
         self.valid_until_ms = self.sent_ms.saturating_add(told.valid_ms);
         true
+    }
+
+    /// Remembers a silence, the two oldest as one where there is no place.
+    fn remember(&mut self, silence: Silence) {
+        let [first, second, before_last, last] = self.silences;
+        let oldest = if last.until_ms == 0 {
+            before_last
+        } else {
+            Silence { from_ms: last.from_ms, until_ms: before_last.until_ms, envoys: 0 }
+        };
+        self.silences = [silence, first, second, oldest];
     }
 
     /// Holds so many parts from now on.
@@ -257,11 +307,16 @@ mod tests {
     const MINUTE: Quota = Quota { algorithm: Algorithm::FixedWindow, requests: 100, seconds: 60 };
     const SLIDING: Quota = Quota { algorithm: Algorithm::SlidingWindow, ..MINUTE };
 
+    /// What a control plane tells; of no Envoys: one that has not yet counted all.
+    fn told(number: u64, parts: u32, envoys: u32) -> Told {
+        Told { number, parts, envoys: envoys.max(1), counted: envoys > 0, valid_ms: 5_000 }
+    }
+
     /// What is told at so many seconds.
     fn tell(standing: &mut Standing, at: u64, parts: u32, envoys: u32) {
         let now = Now::from_unix_ms(at * 1000);
         let number = standing.announce(now).number;
-        assert!(standing.adopt(&Told { number, parts, envoys, valid_ms: 5_000 }, now));
+        assert!(standing.adopt(&told(number, parts, envoys), now));
     }
 
     fn keep_telling(standing: &mut Standing, until: u64, parts: u32, envoys: u32) {
@@ -351,6 +406,41 @@ mod tests {
     }
 
     #[wasm_bindgen_test(unsupported = test)]
+    fn one_silence_after_another_does_not_end_what_the_first_began() {
+        let mut standing = Standing::default();
+        let ten = Quota { seconds: 600, ..MINUTE };
+        for at in 530..590 {
+            tell(&mut standing, at, ALL_SHARES / 4, 4);
+        }
+        // Ten minutes begin at 600, in the first of them.
+        for (nth, from) in (1..).zip((610..700).step_by(20)) {
+            assert_eq!(standing.silences.iter().filter(|it| it.until_ms > 0).count(), nth - 1);
+            for at in from..from + 10 {
+                tell(&mut standing, at, ALL_SHARES / 4, 4);
+                // Of more than are told apart, it is not known who did what in the oldest.
+                let right = if nth <= SILENCES { Share::Divided(4) } else { Share::PartsAlone(0) };
+                assert_eq!(share(&standing, ten, at), right, "at {at}, after {nth}");
+            }
+            if nth > SILENCES {
+                break;
+            }
+        }
+        assert_eq!(standing.silences[SILENCES - 1].envoys, 0);
+        let mut bytes = [0; Standing::BYTES];
+        standing.write(&mut bytes);
+        assert_eq!(Standing::read(&bytes), standing);
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn a_clock_that_is_set_back_makes_no_loan_last_longer() {
+        let mut standing = Standing::default();
+        tell(&mut standing, 5_000, ALL_SHARES / 4, 4);
+        let _ = standing.announce(Now::from_unix_ms(1_400_000));
+        assert!(standing.is_lent(Now::from_unix_ms(1_404_999)));
+        assert!(!standing.is_lent(Now::from_unix_ms(1_405_000)));
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
     fn a_clock_that_was_ahead_for_a_moment_leaves_no_silence_behind() {
         let mut standing = Standing::default();
         tell(&mut standing, 530, ALL_SHARES / 4, 4);
@@ -397,8 +487,7 @@ mod tests {
         assert_eq!(share(&standing, MINUTE, 731), Share::Divided(4));
         let now = Now::from_unix_ms(732_000);
         let number = standing.announce(now).number;
-        let told = Told { number, parts: ALL_SHARES / 4, envoys: 4, valid_ms: 5_000 };
-        assert!(standing.adopt(&told, Now::from_unix_ms(731_500)));
+        assert!(standing.adopt(&told(number, ALL_SHARES / 4, 4), Now::from_unix_ms(731_500)));
         assert_eq!(share(&standing, MINUTE, 733), Share::Divided(4));
     }
 
@@ -408,7 +497,7 @@ mod tests {
         let now = Now::from_unix_ms(600_000);
         let first = standing.announce(now).number;
         let second = standing.announce(now).number;
-        let told = |number| Told { number, parts: 7, envoys: 1, valid_ms: 5_000 };
+        let told = |number| told(number, 7, 1);
         assert!(!standing.adopt(&told(first), now));
         assert!(standing.adopt(&told(second), now));
     }

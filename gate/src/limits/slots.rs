@@ -32,7 +32,7 @@ impl SlotName {
     /// The slot in which the workers that ask this control plane keep how their Envoy stands in
     /// its fleet.
     pub(crate) fn standing(control_plane: u64) -> Self {
-        Self::numbered(b'f', u16::try_from(control_plane >> 48).unwrap_or(0))
+        Self::numbered(b'g', u16::try_from(control_plane >> 48).unwrap_or(0))
     }
 
     fn numbered(letter: u8, number: u16) -> Self {

@@ -93,6 +93,7 @@ impl ControlPlane {
             number: presence.number,
             parts: self.parts,
             envoys: self.envoys,
+            counted: true,
             valid_ms: 5_000,
         });
         let grants = call.asks.iter().map(|ask| {

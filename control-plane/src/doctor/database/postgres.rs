@@ -36,13 +36,29 @@ const FACTS: &str = "
               FROM pg_inherits
               WHERE inhparent IN (to_regclass('api_key_audit_log'), to_regclass('api_key_usage'))
               GROUP BY inhparent) AS tables) AS locks_of_all_days,
-           (SELECT min(part::regclass::text) FROM (
-              SELECT to_regclass('api_key_audit_log')::oid AS part
+           (SELECT min(guarded::regclass::text) FROM (
+              SELECT to_regclass(name)::oid AS guarded, rule FROM (VALUES
+                ('audit_head', 'audit_head_only_moves_forward'),
+                ('audit_head', 'audit_head_is_the_only_one'),
+                ('audit_head', 'audit_head_is_never_truncated'),
+                ('audit_batches', 'audit_batches_are_never_updated'),
+                ('audit_batches', 'audit_batches_go_when_they_are_retired'),
+                ('audit_batches', 'audit_batches_are_never_truncated'),
+                ('audit_batches', 'audit_batches_only_grow'),
+                ('audit_checkpoints', 'audit_checkpoints_are_never_changed'),
+                ('audit_checkpoints', 'audit_checkpoints_are_never_truncated'),
+                ('audit_checkpoints', 'audit_checkpoints_retire_what_is_there')) AS rules (name, rule)
               UNION ALL
-              SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass('api_key_audit_log')) AS log
-            WHERE 3 > (SELECT count(*) FROM pg_trigger WHERE tgrelid = part AND tgenabled IN ('O', 'A')
-              AND tgname IN ('api_key_audit_log_only_grows', 'api_key_audit_log_is_never_changed',
-                             'api_key_audit_log_is_never_truncated'))) AS unguarded,
+              SELECT part, rule FROM (
+                SELECT to_regclass('api_key_audit_log')::oid
+                UNION ALL
+                SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass('api_key_audit_log')
+              ) AS log (part), (VALUES
+                ('api_key_audit_log_only_grows'),
+                ('api_key_audit_log_is_never_changed'),
+                ('api_key_audit_log_is_never_truncated')) AS rules (rule)) AS guards
+            WHERE guarded IS NOT NULL AND NOT EXISTS (SELECT 1 FROM pg_trigger
+              WHERE tgrelid = guarded AND tgname = rule AND tgenabled IN ('O', 'A'))) AS unguarded,
            (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms";
 
 /// What becomes of a committed change when the power goes.
@@ -280,5 +296,9 @@ mod tests {
         let off = "ALTER TABLE api_key_audit_log DISABLE TRIGGER api_key_audit_log_only_grows";
         database.execute(off).await;
         assert_eq!(unguarded().await.as_deref(), Some("api_key_audit_log"));
+        database.execute(&off.replace("DISABLE", "ENABLE")).await;
+        assert_eq!(unguarded().await, None);
+        database.execute("DROP TRIGGER audit_batches_only_grow ON audit_batches").await;
+        assert_eq!(unguarded().await.as_deref(), Some("audit_batches"));
     }
 }

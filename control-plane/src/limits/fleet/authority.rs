@@ -152,7 +152,8 @@ impl FleetLimits {
         Standing {
             number: presence.number,
             parts: place.parts,
-            envoys: if place.counted { place.live } else { 0 },
+            envoys: place.live.max(1),
+            counted: place.counted,
             valid_ms: VALID_MS,
         }
     }

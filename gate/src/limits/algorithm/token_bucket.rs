@@ -97,7 +97,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test;
 
     #[wasm_bindgen_test(unsupported = test)]
-    fn a_clock_that_is_set_back_locks_nobody_out_for_longer_than_it_takes_to_refill() {
+    fn a_clock_that_is_set_back_empties_a_bucket_for_no_longer_than_a_window() {
         let tag = Tag::new(1 << 48, 7 << 16);
         let at = |ms: u64| Now::from_unix_ms(ms);
         let mut bytes = [0; MAX_SLOT_BYTES];
