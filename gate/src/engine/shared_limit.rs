@@ -241,9 +241,13 @@ impl Gate {
         }
         let mut decisions = Vec::new();
         let mut grants = grants.into_iter();
-        for Wanted { target, waiters, .. } in landed {
+        for Wanted { target, ask, waiters, .. } in landed {
             let grant: Option<Grant> = grants.next();
-            if let Some(grant) = &grant {
+            let Ask { algorithm, requests, window_seconds: seconds, .. } = ask;
+            // What was asked before this Envoy went on by itself is not for a time that others divide.
+            if let Some(grant) = &grant
+                && self.part(Quota { algorithm, requests, seconds }, now, slots).asks
+            {
                 self.counters.grant(slots, target, grant, now);
             }
             for mut waiting in waiters {

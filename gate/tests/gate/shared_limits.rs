@@ -195,6 +195,36 @@ fn with_nobody_to_ask_each_goes_on_with_its_part_of_the_whole() {
 }
 
 #[wasm_bindgen_test(unsupported = test)]
+fn what_comes_of_a_pool_when_the_loan_is_over_is_not_for_a_window_that_others_divide() {
+    let mut world = settled(100, ALL_SHARES / 4, 4, "");
+    world.pass_ms(57_000);
+    world.control_plane.up = false;
+    // The loan of this one lasts for some seconds of the new minute, that of others may not.
+    to_the_next_minute(&mut world);
+    for _ in 0..12 {
+        passed(world.send(&Ask::default()).1);
+    }
+    let (stream, decision) = world.send(&Ask::default());
+    assert_eq!(decision, Decision::Wait);
+    world.collect();
+    let messages = std::mem::take(&mut world.on_the_way);
+    let (asks, rest): (Vec<_>, Vec<_>) =
+        messages.into_iter().partition(|it| matches!(it.call, Call::Leases(_)));
+    world.on_the_way = rest;
+    world.pass_ms(8_000);
+    world.control_plane.up = true;
+    for ask in &asks {
+        let Reply::Answer(body) = world.answer_to(ask) else { panic!("it answers") };
+        world.deliver(ask.call, Some(&body));
+    }
+    // It has waited behind the first ask, and for an answer to its own.
+    world.pass_ms(200);
+    let at = world.resumed.iter().position(|(id, _)| *id == stream).unwrap();
+    refused(world.resumed.swap_remove(at).1);
+    assert!(!passes_at_once(&mut world));
+}
+
+#[wasm_bindgen_test(unsupported = test)]
 fn in_a_window_that_has_begun_it_stays_at_what_that_window_allows_when_the_clock_goes_back() {
     let mut world = settled(100, ALL_SHARES / 4, 4, "");
     world.control_plane.up = false;
