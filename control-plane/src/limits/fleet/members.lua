@@ -6,7 +6,7 @@
 -- even part; and for each Envoy the parts that it may be holding, when it is gone, and the number of its latest call.
 -- A look tells how the table is, and changes nothing.
 local key = KEYS[1]
-local ALL, SKEW, VALID, LOOK = 65536, 1000, 5000, 250
+local ALL, SKEW, VALID, QUIET, LOOK = 65536, 1000, 5000, 2500, 250
 local KEPT = 32 * 86400 * 1000
 local envoy = ARGV[1]
 local call, holds, its_now = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -47,7 +47,7 @@ end
 
 if alone then grows = math.max(grows, now + VALID) end
 if earlier == 2 then foreign = 1 end
-if now - heard > VALID then grows = math.max(grows, now + VALID) end
+if now - heard > QUIET then grows = math.max(grows, now + VALID) end
 heard = math.max(heard, now)
 if now >= look then
   local all, first = redis.call('HGETALL', key), nil

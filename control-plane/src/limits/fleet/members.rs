@@ -19,6 +19,10 @@ pub const MAX_MEMBERS: usize = 4096;
 /// How soon it is looked again for members that are gone: a look takes all of them.
 const LOOK_EVERY_MS: u64 = 250;
 
+/// When nobody was heard of for so long, it is learnt again who lives: each calls once a second, and all that
+/// do may be taken for gone before they are heard again.
+const QUIET_MS: u64 = VALID_MS / 2;
+
 /// Whether parts may be given away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Growth {
@@ -125,8 +129,8 @@ impl Members {
         presence: &Presence,
         growth: Growth,
     ) -> Place {
-        if now_ms.saturating_sub(self.heard_ms) > VALID_MS {
-            // All of it is over, or was told by somebody else meanwhile.
+        if now_ms.saturating_sub(self.heard_ms) > QUIET_MS {
+            // Some of it may be over, or was told by somebody else meanwhile.
             self.learn_again(now_ms);
         }
         self.heard_ms = self.heard_ms.max(now_ms);

@@ -14,6 +14,13 @@ fn hear(table: &mut Members, now_ms: u64, envoy: u64, number: u64, holds: u32) -
     table.hear(now_ms, EnvoyId(envoy), &presence(number, holds, now_ms), Growth::Allowed)
 }
 
+/// Hears the first Envoy, once a second, until all may have been heard: its last call was number 4.
+fn learn(table: &mut Members) {
+    for second in 0..5 {
+        assert!(!hear(table, START_MS + second * 1000, 1, second, 0).counted);
+    }
+}
+
 /// An Envoy as the protocol has it.
 #[derive(Clone, Debug, Default)]
 struct Envoy {
@@ -149,17 +156,20 @@ fn a_new_table_learns_then_splits_evenly_and_takes_back_before_it_gives() {
     assert_eq!(hear(&mut table, now_ms + 5, 2, 3, 0).parts, ALL_SHARES / 2);
     // The first dies: what it held is free when its time is over.
     let late = now_ms + 4 + VALID_MS;
-    hear(&mut table, late - 10, 2, 4, ALL_SHARES / 2);
-    assert_eq!(hear(&mut table, late - 1, 2, 5, ALL_SHARES / 2).parts, ALL_SHARES / 2);
-    hear(&mut table, late + LOOK_EVERY_MS, 2, 6, ALL_SHARES / 2);
-    assert_eq!(hear(&mut table, late + LOOK_EVERY_MS, 2, 7, ALL_SHARES / 2).parts, ALL_SHARES);
+    for second in 1..5 {
+        hear(&mut table, now_ms + second * 1000, 2, 3 + second, ALL_SHARES / 2);
+    }
+    assert_eq!(hear(&mut table, late - 1, 2, 8, ALL_SHARES / 2).parts, ALL_SHARES / 2);
+    hear(&mut table, late + LOOK_EVERY_MS, 2, 9, ALL_SHARES / 2);
+    let place = hear(&mut table, late + LOOK_EVERY_MS, 2, 10, ALL_SHARES / 2);
+    assert_eq!((place.parts, place.live, place.counted), (ALL_SHARES, 1, true));
     assert!(!table.learnt().foreign);
 }
 
 #[test]
 fn a_call_that_was_overtaken_changes_nothing() {
     let mut table = Members::new(0);
-    hear(&mut table, START_MS, 1, 1, 0);
+    learn(&mut table);
     let now_ms = START_MS + VALID_MS;
     assert_eq!(hear(&mut table, now_ms, 1, 5, 0).parts, ALL_SHARES);
     let before = table.clone();
@@ -172,11 +182,11 @@ fn a_call_that_was_overtaken_changes_nothing() {
 #[test]
 fn a_clock_that_is_off_gets_nothing_and_gives_up_what_it_holds_in_its_own_time() {
     let mut table = Members::new(0);
-    hear(&mut table, START_MS, 1, 1, 0);
+    learn(&mut table);
     let now_ms = START_MS + VALID_MS;
-    hear(&mut table, now_ms, 1, 2, 0);
+    hear(&mut table, now_ms, 1, 5, 0);
     let place =
-        table.hear(now_ms, EnvoyId(1), &presence(3, ALL_SHARES, now_ms + 1001), Growth::Allowed);
+        table.hear(now_ms, EnvoyId(1), &presence(6, ALL_SHARES, now_ms + 1001), Growth::Allowed);
     assert!(place.out_of_step && place.parts == 0);
     assert_eq!(hear(&mut table, now_ms, 2, 1, 0).parts, 0, "it may still be holding them");
 }
@@ -201,12 +211,28 @@ fn who_may_not_give_away_lets_everybody_keep_what_they_hold() {
 #[test]
 fn a_table_that_heard_nobody_for_long_learns_again() {
     let mut table = Members::new(0);
-    hear(&mut table, START_MS, 1, 1, 0);
-    assert_eq!(hear(&mut table, START_MS + VALID_MS, 1, 2, 0).parts, ALL_SHARES);
+    learn(&mut table);
+    assert_eq!(hear(&mut table, START_MS + VALID_MS, 1, 5, 0).parts, ALL_SHARES);
     let later = START_MS + 60_000;
     // The first to come back holds what memory let it keep meanwhile, and so may the others.
     assert_eq!(hear(&mut table, later, 2, 1, 0).parts, 0);
-    assert_eq!(hear(&mut table, later + 1, 1, 3, ALL_SHARES).parts, ALL_SHARES / 2);
+    assert_eq!(hear(&mut table, later + 1, 1, 6, ALL_SHARES).parts, ALL_SHARES / 2);
+}
+
+#[test]
+fn who_lives_is_not_counted_while_some_may_be_taken_for_gone() {
+    let mut table = Members::new(0);
+    learn(&mut table);
+    assert!(hear(&mut table, START_MS + 5_000, 1, 5, 0).counted);
+    assert!(hear(&mut table, START_MS + 7_400, 1, 6, ALL_SHARES).counted);
+    // Whom it had heard of a second before is gone by its own time.
+    let quiet = START_MS + 10_000;
+    let place = hear(&mut table, quiet, 1, 7, ALL_SHARES);
+    assert_eq!((place.parts, place.counted), (ALL_SHARES, false));
+    for second in 1..5 {
+        assert!(!hear(&mut table, quiet + second * 1000, 1, 7 + second, ALL_SHARES).counted);
+    }
+    assert!(hear(&mut table, quiet + VALID_MS, 1, 12, ALL_SHARES).counted);
 }
 
 #[test]
