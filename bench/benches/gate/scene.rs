@@ -157,6 +157,7 @@ impl Scene {
             number: presence.number,
             parts: self.parts,
             envoys: 2,
+            counted: true,
             valid_ms: 5000,
         });
         let grants = call.asks.iter().map(|ask| {
