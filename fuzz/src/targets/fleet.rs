@@ -146,26 +146,29 @@ fn story(input: &mut Unstructured<'_>) -> Result<()> {
     // In half of the stories it comes again, before all is as it was or after.
     let mut again = story.rng.clone();
     let begins = outage.end + again.u64(1..400);
-    let second = begins..begins + if again.bool() { again.u64(250..500) } else { 0 };
+    let mut outages = vec![outage];
+    if again.bool() {
+        outages.push(begins..begins + again.u64(250..500));
+    }
+    if trouble != Trouble::Outage {
+        outages.clear();
+    }
     // In an outage all go on by themselves, sooner or later, and divide the limit.
     let mut all_divide = false;
     for step in 0..steps {
-        let outage = if step < second.start { &outage } else { &second };
-        let is_out = trouble == Trouble::Outage && outage.contains(&step);
-        story.cut = is_out;
+        let last = outages.iter().rfind(|it| it.start <= step);
+        story.cut = last.is_some_and(|it| it.contains(&step));
         story.step(demand, trouble);
         let mut silent = story.silent();
-        if is_out {
+        if story.cut {
             all_divide = silent.iter().all(|it| *it);
         }
         silent.append(&mut story.were_silent);
-        let returns = trouble == Trouble::Outage && step < outage.end + RETURN_STEPS;
-        let may_be = is_out || returns && all_divide;
+        let returns = last.is_some_and(|it| step < it.end + RETURN_STEPS);
+        let may_be = story.cut || returns && all_divide;
         story.alone |= !may_be && silent.contains(&true);
     }
-    let told = format!(
-        "{algorithm} {limit}/{seconds} {trouble:?} {envoys} {demand} {outage:?} {second:?}"
-    );
+    let told = format!("{algorithm} {limit}/{seconds} {trouble:?} {envoys} {demand} {outages:?}");
     story.check(algorithm, limit, seconds, &told);
     Ok(())
 }

@@ -123,11 +123,9 @@ impl Gate {
             let again = seconds_after(target.slices.begins_ms(target.slice + u64::from(slices)));
             return Some(Outcome { verdict: Verdict::Over, remaining: 0, ends: again });
         }
-        if !part.asks && has_whom_to_ask {
-            return Some(Outcome { verdict: Verdict::Over, remaining: 0, ends });
-        }
         if !part.asks {
-            return Some(Outcome::unknown(ends));
+            let over = Outcome { verdict: Verdict::Over, remaining: 0, ends };
+            return Some(if has_whom_to_ask { over } else { Outcome::unknown(ends) });
         }
         if waiting.progress.failed || now.unix_ms() < self.asks_rest_until_ms {
             return Some(Outcome::unknown(soon));

@@ -3,24 +3,31 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `standing` | what part of each limit this Envoy may let through by itself |
+//! | `silence` | what holds after the control plane was not heard |
 //! | `asks` | what is asked of the control plane beyond that, and who waits for it |
 //!
 //! How a limit is shared, and why it is never exceeded, stands in [`edge_protocol::leases`].
 
 mod asks;
+mod silence;
 mod standing;
 
 pub use asks::LeaseCallId;
 pub(crate) use asks::{Asks, Target, Wanted};
 pub(crate) use standing::Share;
 
-use edge_protocol::leases::{Presence, Standing as Told};
+use edge_protocol::leases::{MAX_SKEW_MS, Presence, Standing as Told};
 use filter_config::Quota;
 
 use self::standing::Standing;
 use crate::Now;
 use crate::limits::{SharedSlots, SlotName};
 
+/// Between two announcements, in milliseconds.
+const EVERY_MS: u64 = 1_000;
+/// How much earlier than by this clock it may be by another's, in milliseconds: each may be off by
+/// as much, one ahead and one behind.
+const MARGIN_MS: u64 = 2 * MAX_SKEW_MS;
 /// How old a worker's copy of the standing may be, in milliseconds.
 const COPY_MS: u64 = 100;
 /// How often a change is tried while other workers are faster.

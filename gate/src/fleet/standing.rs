@@ -6,28 +6,18 @@
 //! out and nothing is heard, each Envoy goes on with the limit divided by how many they were.
 
 use edge_protocol::Algorithm;
-use edge_protocol::leases::{MAX_SKEW_MS, Presence, Slices, Standing as Told};
+use edge_protocol::leases::{Presence, Slices, Standing as Told};
 use filter_config::Quota;
 
+use super::silence::{After, Silences};
+use super::{EVERY_MS, MARGIN_MS};
 use crate::Now;
 use crate::limits::{Fields, FieldsMut};
 
-/// Between two announcements, in milliseconds.
-const EVERY_MS: u64 = 1_000;
 /// How long after a change all workers go by it, in milliseconds: more than [`super::COPY_MS`].
 const SETTLED_MS: u64 = 250;
 /// How many growths are told apart.
 const STEPS: usize = 8;
-/// How many silences are told apart.
-const SILENCES: usize = 4;
-/// How much earlier than by this clock it may be by another's, in milliseconds: each may be off by
-/// as much, one ahead and one behind.
-const MARGIN_MS: u64 = 2 * MAX_SKEW_MS;
-/// Within so long after a silence all Envoys hear of its end, in milliseconds.
-const RETURN_MS: u64 = 2 * EVERY_MS;
-/// So much earlier than for this Envoy a silence may have begun for another, in milliseconds: two answers
-/// that it did not get, and what clocks may differ.
-const EARLIER_MS: u64 = 2 * EVERY_MS + MARGIN_MS;
 
 /// What may be let through without asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +28,7 @@ pub(crate) enum Share {
     PartsAlone(u32),
     /// The limit divided by so many; there is nobody to ask, or it was so when the window began.
     Divided(u32),
-    /// It has never been told anything: all that it has is what it asks for.
+    /// It has never been told how many they are: all that it has is what it asks for.
     Unknown,
 }
 
@@ -47,47 +37,6 @@ pub(crate) enum Share {
 struct Step {
     since_ms: u64,
     parts: u32,
-}
-
-/// A time in which nothing was heard of the control plane, and which has ended. All zeros: there was none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Silence {
-    from_ms: u64,
-    until_ms: u64,
-    /// How many Envoys there were before; 0: it stands for several, with times between in which something
-    /// was heard.
-    envoys: u32,
-}
-
-/// What holds after a silence, of what had begun by its end.
-enum After {
-    /// All divided the limit by so many.
-    Divided(u32),
-    /// Others may have divided it, and this Envoy did not.
-    Alone,
-}
-
-impl Silence {
-    /// What holds of things that count from `begins_ms` on, or of what slides, which reaches back by
-    /// `reach_ms`; nothing for a fixed window.
-    fn after(&self, begins_ms: u64, reach_ms: u64) -> Option<After> {
-        let Self { from_ms, until_ms, envoys } = *self;
-        let since_ms = from_ms.saturating_sub(EARLIER_MS);
-        // In a silence shorter than that, nobody divided.
-        if until_ms.saturating_sub(since_ms) <= reach_ms || begins_ms < since_ms {
-            return None;
-        }
-        let divides_until = until_ms.saturating_add(MARGIN_MS);
-        // Where only others may have divided, this Envoy keeps to its parts.
-        let alike =
-            until_ms.saturating_sub(from_ms) > reach_ms && begins_ms >= from_ms && envoys > 0;
-        if alike && begins_ms < divides_until {
-            return Some(After::Divided(envoys));
-        }
-        // Others, whose silence ended later, may be dividing still, or what was divided counts still.
-        let counts_until = divides_until.saturating_add(RETURN_MS + MARGIN_MS + reach_ms);
-        (begins_ms < counts_until).then_some(After::Alone)
-    }
 }
 
 /// How an Envoy stands in its fleet, as its workers share it.
@@ -105,12 +54,11 @@ pub(super) struct Standing {
     /// The parts that are held and since when, each more than the one before. Where there are
     /// none, all zeros.
     steps: [Step; STEPS],
-    /// The last silences, the latest first.
-    silences: [Silence; SILENCES],
+    silences: Silences,
 }
 
 impl Standing {
-    pub(super) const BYTES: usize = 4 * 8 + 4 + STEPS * 12 + SILENCES * 20;
+    pub(super) const BYTES: usize = 4 * 8 + 4 + STEPS * 12 + Silences::BYTES;
 
     pub(super) fn read(bytes: &[u8]) -> Self {
         if bytes.len() != Self::BYTES {
@@ -124,11 +72,7 @@ impl Standing {
             valid_until_ms: fields.u64(),
             envoys: fields.u32(),
             steps: std::array::from_fn(|_| Step { since_ms: fields.u64(), parts: fields.u32() }),
-            silences: std::array::from_fn(|_| Silence {
-                from_ms: fields.u64(),
-                until_ms: fields.u64(),
-                envoys: fields.u32(),
-            }),
+            silences: Silences::read(&mut fields),
         }
     }
 
@@ -142,11 +86,7 @@ impl Standing {
             fields.put(step.since_ms.to_le_bytes());
             fields.put(step.parts.to_le_bytes());
         }
-        for silence in self.silences {
-            fields.put(silence.from_ms.to_le_bytes());
-            fields.put(silence.until_ms.to_le_bytes());
-            fields.put(silence.envoys.to_le_bytes());
-        }
+        self.silences.write(&mut fields);
     }
 
     /// What this Envoy may let through of a limit by itself.
@@ -161,7 +101,7 @@ impl Standing {
         // What counts together with this moment began then.
         let begins = now_ms.saturating_sub(reach_ms);
         let parts = self.parts_since(begins);
-        let after = self.after_silences(begins, if slides { reach_ms } else { 0 });
+        let after = self.silences.after(begins, if slides { reach_ms } else { 0 });
         if let Some(After::Divided(envoys)) = after {
             return Share::Divided(envoys);
         }
@@ -175,22 +115,6 @@ impl Standing {
         } else {
             Share::Divided(self.envoys)
         }
-    }
-
-    /// What holds after all silences that are known: to keep to its parts, if that holds after one.
-    fn after_silences(&self, begins_ms: u64, reach_ms: u64) -> Option<After> {
-        let mut holds = None;
-        for silence in self.silences.iter().filter(|it| it.until_ms > 0) {
-            match silence.after(begins_ms, reach_ms) {
-                Some(After::Alone) => return Some(After::Alone),
-                Some(After::Divided(by)) => {
-                    let before = if let Some(After::Divided(before)) = holds { before } else { 0 };
-                    holds = Some(After::Divided(by.max(before)));
-                }
-                None => {}
-            }
-        }
-        holds
     }
 
     /// How many parts no worker of this Envoy goes beyond. One that went on by itself says that it
@@ -232,18 +156,15 @@ impl Standing {
         if !self.is_lent(now) {
             // Where the clock was set back to before the loan, there was no silence.
             if self.envoys > 0 && self.valid_until_ms <= now_ms {
-                let (from_ms, until_ms) = (self.valid_until_ms, now_ms);
-                self.remember(Silence { from_ms, until_ms, envoys: self.envoys });
+                self.silences.remember(self.valid_until_ms, now_ms, self.envoys);
             }
             self.steps = [Step::default(); STEPS];
         }
-        // What was held, or was over, when the clock was ahead is so at any rate now.
+        // What was held when the clock was ahead is held at any rate now.
         for step in &mut self.steps {
             step.since_ms = step.since_ms.min(now_ms);
         }
-        for silence in &mut self.silences {
-            silence.until_ms = silence.until_ms.min(now_ms);
-        }
+        self.silences.are_over(now_ms);
         self.hold(told.parts, now_ms);
         // While not all are counted, as many as before: each that is cut off then would take the whole.
         if told.counted {
@@ -252,17 +173,6 @@ impl Standing {
         self.adopted_ms = now_ms;
         self.valid_until_ms = self.sent_ms.saturating_add(told.valid_ms);
         true
-    }
-
-    /// Remembers a silence, the two oldest as one where there is no place.
-    fn remember(&mut self, silence: Silence) {
-        let [first, second, before_last, last] = self.silences;
-        let oldest = if last.until_ms == 0 {
-            before_last
-        } else {
-            Silence { from_ms: last.from_ms, until_ms: before_last.until_ms, envoys: 0 }
-        };
-        self.silences = [silence, first, second, oldest];
     }
 
     /// Holds so many parts from now on.
@@ -403,32 +313,6 @@ mod tests {
         tell(&mut standing, 550, ALL_SHARES / 4, 4);
         tell(&mut standing, 590, 0, 0);
         assert_eq!(share(&standing, MINUTE, 660), Share::Divided(4));
-    }
-
-    #[wasm_bindgen_test(unsupported = test)]
-    fn one_silence_after_another_does_not_end_what_the_first_began() {
-        let mut standing = Standing::default();
-        let ten = Quota { seconds: 600, ..MINUTE };
-        for at in 530..590 {
-            tell(&mut standing, at, ALL_SHARES / 4, 4);
-        }
-        // Ten minutes begin at 600, in the first of them.
-        for (nth, from) in (1..).zip((610..700).step_by(20)) {
-            assert_eq!(standing.silences.iter().filter(|it| it.until_ms > 0).count(), nth - 1);
-            for at in from..from + 10 {
-                tell(&mut standing, at, ALL_SHARES / 4, 4);
-                // Of more than are told apart, it is not known who did what in the oldest.
-                let right = if nth <= SILENCES { Share::Divided(4) } else { Share::PartsAlone(0) };
-                assert_eq!(share(&standing, ten, at), right, "at {at}, after {nth}");
-            }
-            if nth > SILENCES {
-                break;
-            }
-        }
-        assert_eq!(standing.silences[SILENCES - 1].envoys, 0);
-        let mut bytes = [0; Standing::BYTES];
-        standing.write(&mut bytes);
-        assert_eq!(Standing::read(&bytes), standing);
     }
 
     #[wasm_bindgen_test(unsupported = test)]

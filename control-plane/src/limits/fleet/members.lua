@@ -1,7 +1,7 @@
 -- A presence: what members.rs does, by Redis' clock.
 --
 -- The hash has `h`: when the table was done learning, whether shares of an earlier one are out, from
--- when on parts are given away, when anybody was last heard of, when it is to be looked for members
+-- when on all are counted and parts are given away, when anybody was last heard of, when it is to be looked for members
 -- that are gone, the sum of all parts that may be held, how many live, and since when each holds its
 -- even part; and for each Envoy the parts that it may be holding, when it is gone, and the number of its latest call.
 -- A look tells how the table is, and changes nothing.

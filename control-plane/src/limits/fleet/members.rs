@@ -61,7 +61,7 @@ struct Member {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Members {
     learnt: Learnt,
-    /// Before this nothing is given away.
+    /// Before this not all may have been heard of, and nothing is given away.
     grows_ms: u64,
     /// When anybody was last heard of.
     heard_ms: u64,
@@ -116,7 +116,8 @@ impl Members {
         self.learnt.foreign = true;
     }
 
-    /// Gives nothing away for as long as something may be held that was told elsewhere.
+    /// Counts anew who lives, and gives nothing away for as long as something may be held that was told
+    /// elsewhere.
     pub fn learn_again(&mut self, now_ms: u64) {
         self.grows_ms = self.grows_ms.max(now_ms.saturating_add(VALID_MS));
     }
