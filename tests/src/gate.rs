@@ -141,6 +141,15 @@ impl Gate {
         workers::stats(&self.stack.envoy)
     }
 
+    /// Waits until both workers follow the change feed. The first word from it has a worker forget
+    /// what it learned before and may be missing a change, and until then all that it learns counts
+    /// as old: who counts the questions to the control plane waits for it.
+    pub fn both_follow_the_feed(&self) {
+        eventually("both workers follow the feed", || {
+            (self.stat("wasmcustom.keygate.feed.reset") >= 2).then_some(())
+        });
+    }
+
     /// The statistics that tell of a VM that has crashed, was loaded anew or could not be: after
     /// anything that a client does they must be as they were.
     #[must_use]
