@@ -141,10 +141,16 @@ impl Gate {
         workers::stats(&self.stack.envoy)
     }
 
-    /// Waits until both workers follow the change feed. The first word from it has a worker forget
-    /// what it learned before and may be missing a change, and until then all that it learns counts
-    /// as old: who counts the questions to the control plane waits for it.
-    pub fn both_follow_the_feed(&self) {
+    /// Has both workers follow the change feed, as each does from its first request on. The first
+    /// word from the feed has a worker forget what it learned before and may be missing a change,
+    /// and until then all that it learns counts as old: who counts the questions to the control
+    /// plane begins with this.
+    pub fn have_both_follow_the_feed(&self) {
+        for worker in [0, 1] {
+            let request = self.get("/").client(fresh_address());
+            let answer = request.send_on(&mut self.connect_to_worker(worker));
+            answer.assert_problem(403, "missing_api_key");
+        }
         eventually("both workers follow the feed", || {
             (self.stat("wasmcustom.keygate.feed.reset") >= 2).then_some(())
         });

@@ -52,7 +52,7 @@ fn reloads(gate: &Gate) -> u64 {
 #[test]
 fn a_request_that_crashes_the_vm_is_refused_and_a_fresh_vm_takes_over() {
     let gate = gate().config(json!({"limits": []})).start();
-    gate.both_follow_the_feed();
+    gate.have_both_follow_the_feed();
     let key = gate.admin().key_of_scope("read").text;
     let mut other = gate.connect_to_worker(1);
     for worker in [0, 1] {

@@ -73,7 +73,7 @@ fn past_the_failed_attempts_an_unknown_key_makes_no_call_and_a_known_one_passes(
     let gate = Gate::builder()
         .config(json!({"failed_attempts": {"requests": 5, "window_seconds": DAY}}))
         .start();
-    gate.both_follow_the_feed();
+    gate.have_both_follow_the_feed();
     let admin = gate.admin();
     let (known, cold) = (admin.key_of_scope("read"), admin.key_of_scope("read"));
     let mut workers = [0, 1].map(|worker| gate.connect_to_worker(worker));

@@ -21,7 +21,7 @@ fn behind_proxy(proxy: &EdgeProxy) -> GateBuilder {
 
 /// A new key that both workers have heard of: it will have them forget no unknown one any more.
 fn announced_key(gate: &Gate) -> Key {
-    gate.both_follow_the_feed();
+    gate.have_both_follow_the_feed();
     let heard = || gate.stat("wasmcustom.keygate.feed.changes");
     let before = heard();
     let key = gate.admin().key_of_scope("read");
@@ -114,7 +114,7 @@ fn an_unknown_key_is_asked_about_once_per_worker_until_a_key_is_made() {
     let proxy = EdgeProxy::start();
     let gate = behind_proxy(&proxy).start();
     let unknown = unknown_key();
-    gate.both_follow_the_feed();
+    gate.have_both_follow_the_feed();
     let mut workers = [gate.connect_to_worker(0), gate.connect_to_worker(1)];
     for connection in &mut workers {
         for _ in 0..20 {

@@ -150,7 +150,7 @@ fn a_revocation_outlasts_restarts_and_is_caught_up_with_after_an_outage() {
 #[test]
 fn a_key_expires_at_its_time_without_a_call() {
     let gate = gate();
-    gate.both_follow_the_feed();
+    gate.have_both_follow_the_feed();
     let mut workers = vec![gate.connect_to_worker(0), gate.connect_to_worker(1)];
     let ends_at = unix_ms() + 4000;
     let key = gate.admin().create_key(json!({"scope": "read", "expires_at": rfc3339(ends_at)}));
