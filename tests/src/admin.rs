@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use crate::http::{Answer, Request};
 use crate::keys::Key;
-use crate::wait::eventually;
+use crate::wait::{eventually, rfc3339, unix_ms};
+
+const KEYS: &str = "/api/v1/admin/api-keys/";
 
 /// An administrator.
 #[derive(Clone, Debug)]
@@ -30,7 +32,7 @@ impl Admin {
     pub fn create_key(&self, mut fields: Value) -> Key {
         let fields_mut = fields.as_object_mut().expect("fields of a key are an object");
         fields_mut.entry("name").or_insert_with(|| json!("of a test"));
-        let answer = self.call("POST", "/api/v1/admin/api-keys/", Some(&fields));
+        let answer = self.call("POST", KEYS, Some(&fields));
         assert_eq!(answer.status, 201, "{fields} was refused: {answer:?}");
         Key::read(answer.json())
     }
@@ -41,30 +43,44 @@ impl Admin {
         self.create_key(json!({"scope": scope}))
     }
 
+    /// A key that has expired; `fields` as for [`create_key`](Self::create_key).
+    #[must_use]
+    pub fn expired_key(&self, mut fields: Value) -> Key {
+        fields["name"] = json!("expired, of a test");
+        // On a busy machine its time may be over before it is made, which is refused.
+        let (key, ends_at) = eventually("a key that ends soon is made in time", || {
+            let ends_at = unix_ms() + 1500;
+            fields["expires_at"] = json!(rfc3339(ends_at));
+            let answer = self.call("POST", KEYS, Some(&fields));
+            (answer.status == 201).then(|| (Key::read(answer.json()), ends_at))
+        });
+        eventually("the key has expired", || (unix_ms() > ends_at).then_some(()));
+        key
+    }
+
     /// What is known of a key.
     #[must_use]
     pub fn get_key(&self, id: &str) -> Value {
-        self.call("GET", &format!("/api/v1/admin/api-keys/{id}"), None).json()
+        self.call("GET", &format!("{KEYS}{id}"), None).json()
     }
 
     /// Changes a key, whatever its version.
     pub fn update(&self, id: &str, fields: &Value) {
-        let request = self.request("PUT", &format!("/api/v1/admin/api-keys/{id}")).key(&self.key);
-        let request = request.header("If-Match", "*").header("Content-Type", "application/json");
-        let answer = request.body(fields.to_string()).send();
+        let request = self.request("PUT", &format!("{KEYS}{id}")).header("If-Match", "*");
+        let answer = self.send(&request, Some(fields));
         assert_eq!(answer.status, 200, "{id} was not changed to {fields}: {answer:?}");
     }
 
     /// Ends a key.
     pub fn revoke(&self, id: &str) {
-        let answer = self.call("DELETE", &format!("/api/v1/admin/api-keys/{id}"), None);
+        let answer = self.call("DELETE", &format!("{KEYS}{id}"), None);
         assert!((200..300).contains(&answer.status), "{id} was not revoked: {answer:?}");
     }
 
     /// All keys, newest first.
     #[must_use]
     pub fn keys(&self) -> Vec<Value> {
-        self.pages("/api/v1/admin/api-keys/")
+        self.pages(KEYS)
     }
 
     /// The whole audit log, newest first. Rows have `event`, `key_id`, `key_hash`, `client_ip`,
@@ -85,7 +101,7 @@ impl Admin {
     /// up to two seconds late.
     #[must_use]
     pub fn usage(&self, id: &str) -> Value {
-        let path = format!("/api/v1/admin/api-keys/{id}/usage?interval=day");
+        let path = format!("{KEYS}{id}/usage?interval=day");
         let answer = self.call("GET", &path, None);
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
         answer.json()["total"].clone()
@@ -124,8 +140,12 @@ impl Admin {
     /// it is made again, as every client is told to.
     #[must_use]
     pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        self.send(&self.request(method, path), body)
+    }
+
+    fn send(&self, request: &Request, body: Option<&Value>) -> Answer {
         eventually("there is time for it", || {
-            let request = self.request(method, path).key(&self.key);
+            let request = request.clone().key(&self.key);
             let answer = match body {
                 Some(body) => {
                     request.header("Content-Type", "application/json").body(body.to_string()).send()

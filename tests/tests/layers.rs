@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use tests::http::Request;
 use tests::{
-    Gate, Key, eventually, fresh_address, key_hash, key_with_secret, mistyped, rfc3339, unix_ms,
-    unknown_key, unknown_test_key,
+    Gate, Key, eventually, fresh_address, key_hash, key_with_secret, mistyped, unknown_key,
+    unknown_test_key,
 };
 
 /// A key of an address list that no test's client is on.
@@ -284,19 +284,16 @@ struct Keys {
 impl Keys {
     fn make(gate: &Gate) -> Self {
         let admin = gate.admin();
-        let expires_at = unix_ms() + 1_500;
-        let expired = admin.create_key(json!({"expires_at": rfc3339(expires_at)}));
+        let expired = admin.expired_key(json!({}));
         let revoked = admin.key_of_scope("write");
         admin.revoke(&revoked.id);
-        let keys = Self {
+        Self {
             read: admin.key_of_scope("read"),
             test: admin.create_key(json!({"environment": "test"})),
             revoked,
             expired,
             elsewhere: admin.create_key(json!({"allowed_ips": [ELSEWHERE]})),
-        };
-        eventually("the key has expired", || (unix_ms() > expires_at).then_some(()));
-        keys
+        }
     }
 }
 

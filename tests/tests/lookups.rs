@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::{
     Answer, Conduct, Connection, EdgeProxy, Gate, GateBuilder, Key, Made, eventually,
     fresh_address, key_hash, unix_ms, unknown_key,
@@ -10,8 +10,8 @@ use tests::{
 
 const VERIFY: &str = "/edge/v1/verify";
 /// How much later than configured an answer may come on a busy machine.
-const SLACK: Duration = Duration::from_secs(2);
-/// `control_plane.timeout_ms` of the try-out configuration.
+const SLACK: Duration = Duration::from_secs(5);
+/// `control_plane.timeout_ms`, as it is by default, where it is what is looked at.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A gate without limits that reaches its control plane through a proxy.
@@ -27,6 +27,11 @@ fn announced_key(gate: &Gate) -> Key {
     let key = gate.admin().key_of_scope("read");
     eventually("both workers have heard of the key", || (heard() == before + 2).then_some(()));
     key
+}
+
+/// The configuration of a filter that waits for no longer than [`TIMEOUT`].
+fn impatient() -> Value {
+    json!({"control_plane": {"timeout_ms": TIMEOUT.as_millis() as u64}})
 }
 
 /// Sends a request and says how long its answer took.
@@ -140,8 +145,10 @@ fn an_unknown_key_is_asked_about_once_per_worker_until_a_key_is_made() {
 
 #[test]
 fn an_outage_of_the_control_plane_stops_unknown_keys_only_and_loses_no_event() {
-    let mut gate =
-        Gate::builder().config(json!({"limits": [], "cache": {"fresh_seconds": 2}})).start();
+    let mut gate = Gate::builder()
+        .config(json!({"limits": [], "cache": {"fresh_seconds": 2}}))
+        .config(impatient())
+        .start();
     let known = gate.admin().key_of_scope("read");
     let mut workers = [gate.connect_to_worker(0), gate.connect_to_worker(1)];
     for connection in &mut workers {
@@ -188,7 +195,7 @@ fn an_outage_of_the_control_plane_stops_unknown_keys_only_and_loses_no_event() {
         assert_eq!(timed(&gate, connection, &known).0.status, 200);
     }
     for (event, address, hash) in &events {
-        let is_it = |row: &serde_json::Value| row["client_ip"] == address.as_str();
+        let is_it = |row: &Value| row["client_ip"] == address.as_str();
         let row = gate.audited(event, is_it);
         assert_eq!(row["key_hash"].as_str(), hash.as_deref());
     }
@@ -210,12 +217,15 @@ fn an_outage_of_the_control_plane_stops_unknown_keys_only_and_loses_no_event() {
 #[test]
 fn a_slow_control_plane_keeps_nobody_waiting_beyond_the_timeout() {
     let proxy = EdgeProxy::start();
-    let mut gate = behind_proxy(&proxy).config(json!({"cache": {"fresh_seconds": 1}})).start();
+    let mut gate = behind_proxy(&proxy)
+        .config(json!({"cache": {"fresh_seconds": 1}}))
+        .config(impatient())
+        .start();
     let known = gate.admin().key_of_scope("read");
     let mut connection = gate.connect_to_worker(0);
     assert_eq!(timed(&gate, &mut connection, &known).0.status, 200);
 
-    proxy.conduct(VERIFY, Conduct::Delay(Duration::from_secs(5)));
+    proxy.conduct(VERIFY, Conduct::Delay(Duration::from_secs(20)));
     let (answer, took) = timed(&gate, &mut connection, unknown_key());
     assert_cannot_be_told(&answer, took);
     assert!(took >= TIMEOUT / 2, "it did not wait for an answer: {took:?}");
@@ -251,14 +261,14 @@ fn a_slow_control_plane_keeps_nobody_waiting_beyond_the_timeout() {
 #[test]
 fn nothing_but_a_good_answer_of_the_control_plane_lets_a_key_pass() {
     let proxy = EdgeProxy::start();
-    let gate = behind_proxy(&proxy).start();
+    let gate = behind_proxy(&proxy).config(impatient()).start();
     let health = gate.vm_health();
     let good = json!({
         "as_of": {"epoch": "00", "sequence": 0},
         "verdict": "known",
         "record": {"key_id": "3c5588afe5b04bdd", "scope": "admin", "environment": "live", "is_active": true},
     });
-    let with_record = |field: &str, value: serde_json::Value| {
+    let with_record = |field: &str, value: Value| {
         let mut answer = good.clone();
         answer["record"][field] = value;
         Made::stamped(200, answer.to_string())

@@ -6,7 +6,7 @@ use serde_json::json;
 use tests::{Connection, Gate, Key, eventually, fresh_address, rfc3339, unix_ms, within};
 
 /// Far longer than it takes; how long it takes is printed.
-const BOUND: Duration = Duration::from_secs(2);
+const BOUND: Duration = Duration::from_secs(10);
 const KEYS: usize = 60;
 const KEYS_OF_CLI: usize = 15;
 
@@ -17,8 +17,11 @@ fn gate() -> Gate {
 /// The answer's status and code to a request with a key; from an address of its own, so that
 /// failures do not add up.
 fn ask(gate: &Gate, connection: &mut Connection, key: &Key) -> (u16, String) {
-    let answer = gate.get("/").key(key).client(fresh_address()).send_on(connection);
-    (answer.status, answer.code())
+    // A busy machine may have no time to look a key up; that is neither of the two.
+    eventually("the worker is told of the key", || {
+        let answer = gate.get("/").key(key).client(fresh_address()).send_on(connection);
+        (answer.status != 503).then(|| (answer.status, answer.code()))
+    })
 }
 
 fn passes(gate: &Gate, connection: &mut Connection, key: &Key) -> bool {
@@ -152,7 +155,7 @@ fn a_key_expires_at_its_time_without_a_call() {
     let gate = gate();
     gate.have_both_follow_the_feed();
     let mut workers = vec![gate.connect_to_worker(0), gate.connect_to_worker(1)];
-    let ends_at = unix_ms() + 4000;
+    let ends_at = unix_ms() + 8000;
     let key = gate.admin().create_key(json!({"scope": "read", "expires_at": rfc3339(ends_at)}));
     for worker in &mut workers {
         assert!(passes(&gate, worker, &key));

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
-use tests::{Connection, Gate, Key, Replica, Request, Workers, within};
+use tests::{Connection, Gate, Key, Replica, Request, Workers, eventually, within};
 use xtask::servers::redis::{RedisOptions, RedisServer};
 
 /// What it takes until a fleet's parts count, all of them: its table learns for five seconds, each Envoy
@@ -75,7 +75,8 @@ impl Fleet {
             })
             .collect();
         let gate = Gate::builder()
-            .config(json!({"limits": rules}))
+            // What is waited for in an outage is under test: as it is by default.
+            .config(json!({"limits": rules, "control_plane": {"timeout_ms": 1000}}))
             .env("KEYGATE_REDIS_URL", &redis.url())
             .start();
         let key = gate.admin().create_key(json!({}));
@@ -91,7 +92,10 @@ impl Fleet {
         // Every worker knows the key, also when nobody can be asked any more.
         for mut connection in self.connections().into_iter().flatten() {
             let request = Request::new(connection.server(), "GET", "/").key(&self.key);
-            assert_eq!(request.client("198.51.100.1").send_on(&mut connection).status, 200);
+            let request = request.client("198.51.100.1");
+            eventually("the worker knows the key", || {
+                (request.send_on(&mut connection).status == 200).then_some(())
+            });
         }
         #[expect(clippy::cast_precision_loss, reason = "a handful")]
         let all = envoys as f64;

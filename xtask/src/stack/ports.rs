@@ -28,11 +28,12 @@ pub fn free_port() -> Result<u16> {
         let offset = u16::try_from(start.wrapping_add(step) % u32::from(COUNT))?;
         let port = FIRST + offset;
         let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-        if given.contains_key(&port) || !is_free(port) {
+        if given.contains_key(&port) {
             continue;
         }
+        // Locked before it is tried: trying listens on it for a moment, in which its owner could not.
         let lock = File::create(folder.join(port.to_string()))?;
-        if lock.try_lock().is_ok() {
+        if lock.try_lock().is_ok() && is_free(port) {
             given.insert(port, lock);
             return Ok(port);
         }
