@@ -18,8 +18,8 @@ const LEFT_OF_DAY: u64 = 120;
 
 /// What a [`Gate`] is to be. All is as in `envoy/standalone.yaml` and as `cargo xtask up` sets it,
 /// but for what is said here; two workers, one trusted hop. Where a busy machine would be told from
-/// a broken one by seconds, it is patient: the filter waits ten seconds for an answer about a key,
-/// and an administrator may ask as often as is liked.
+/// a broken one by seconds, it is [`patient`], a key's hash is the cheapest that there is, so that none
+/// waits its turn for too long, and an administrator may ask as often as is liked.
 #[must_use = "a gate is not there until it is started"]
 pub struct GateBuilder {
     config: Value,
@@ -157,14 +157,15 @@ impl GateBuilder {
             programs.keygate = keygate;
         }
         let mut options = StackOptions::new(dir.path(), programs)?;
-        let patient = json!({"control_plane": {"timeout_ms": 10_000}});
-        combine(&mut options.filter_config, patient);
+        combine(&mut options.filter_config, patient());
         combine(&mut options.filter_config, self.config);
         options.trusted_hops = self.trusted_hops;
         options.concurrency = self.concurrency;
         options.envoy_args = self.envoy_args.iter().map(Into::into).collect();
-        let often = ("KEYGATE_ADMIN_RATE_LIMIT".to_owned(), "1000000".to_owned());
-        options.control_plane_env.extend([often]);
+        let defaults =
+            [("KEYGATE_ADMIN_RATE_LIMIT", "1000000"), ("KEYGATE_PBKDF2_ITERATIONS", "1000")];
+        let defaults = defaults.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        options.control_plane_env.extend(defaults);
         options.control_plane_env.extend(self.env);
         let (text, edits) = (self.text, self.edits);
         options.edit_envoy = Some(Arc::new(move |config| {
@@ -181,8 +182,14 @@ fn scratch() -> Result<TempDir> {
     Ok(tempfile::Builder::new().prefix("keygate-e2e-").tempdir()?)
 }
 
+/// The configuration of a filter that waits ten seconds for an answer about a key.
+#[must_use]
+pub fn patient() -> Value {
+    json!({"control_plane": {"timeout_ms": 10_000}})
+}
+
 /// Changes a document by another (RFC 7396), but a null document changes nothing.
-pub(crate) fn combine(document: &mut Value, changes: Value) {
+pub fn combine(document: &mut Value, changes: Value) {
     match changes {
         Value::Null => {}
         Value::Object(changes) => {

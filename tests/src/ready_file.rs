@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use xtask::edge_config::EdgeConfig;
 use xtask::workspace;
 
-use crate::builder::combine;
+use crate::builder::{combine, patient};
 
 const CONTROL_PLANE: &str = "keygate_control_plane";
 const FIRST_ENDPOINT: &str =
@@ -16,7 +16,7 @@ const CREDENTIAL: &str = "/typed_extension_protocol_options/\
      envoy.extensions.upstreams.http.v3.HttpProtocolOptions/http_filters/0/typed_config/credential/\
      typed_config/credential/sds_config/path_config_source/path";
 
-/// A whole file of `envoy/`, used as it is but for addresses and paths:
+/// A whole file of `envoy/`, used as it is but for addresses and paths, and patience:
 /// `Gate::builder().edit_envoy(ReadyFile::new("sidecar.yaml").upstream("application").edit())`.
 #[must_use = "it is an edit of Envoy's configuration"]
 pub struct ReadyFile {
@@ -82,6 +82,7 @@ impl ReadyFile {
             *place(ready.cluster_mut(cluster)?, FIRST_ENDPOINT)? = address;
         }
         let mut filter = ready.filter_configuration()?;
+        combine(&mut filter, patient());
         combine(&mut filter, self.filter.clone());
         ready.set_filter_configuration(&filter)
     }

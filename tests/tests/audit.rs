@@ -278,6 +278,7 @@ fn every_event_of_the_filter_is_logged_and_stored_exactly_once_whatever_happens_
 fn production_starts_with_test_keys_switched_off_and_writes_down_what_administrators_do() {
     let gate = Gate::builder()
         .env("KEYGATE_ENVIRONMENT", "production")
+        .env("KEYGATE_PBKDF2_ITERATIONS", "100000")
         .env("KEYGATE_ENABLE_TEST_API_KEYS", "true")
         // The control plane must refuse by itself, whatever a filter was told.
         .config(json!({"environment": "development", "limits": []}))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tests::{Certificates, Gate, fresh_address, unknown_key, within};
+use tests::{Certificates, Gate, combine, fresh_address, patient, unknown_key, within};
 use xtask::edge_config::EdgeConfig;
 use xtask::manifests;
 
@@ -46,6 +46,13 @@ fn assert_works(gate: &Gate) {
     gate.audited("MISSING_API_KEY", |row| row["key_id"].is_null());
 }
 
+/// The same configuration, of a filter that waits longer for an answer.
+fn patiently(configuration: &Value) -> Value {
+    let mut configuration = configuration.clone();
+    combine(&mut configuration, patient());
+    configuration
+}
+
 /// As Istio: the filter's name and configuration from the plug-in, the address from the connection.
 fn as_istio(config: &mut EdgeConfig) -> Result<()> {
     let plugin = manifest("istio.yaml", "WasmPlugin", "keygate")["spec"].take();
@@ -64,7 +71,7 @@ fn as_istio(config: &mut EdgeConfig) -> Result<()> {
     filter["failure_policy"] = plugin["failStrategy"].clone();
     let own = filter.as_object_mut().context("no filter")?;
     own.remove("reload_config");
-    config.set_filter_configuration(&plugin["pluginConfig"])?;
+    config.set_filter_configuration(&patiently(&plugin["pluginConfig"]))?;
 
     let cluster = config.cluster_mut(CLUSTER)?;
     let mut options = patch["patch"]["value"].clone();
@@ -102,7 +109,7 @@ fn as_envoy_gateway(config: &mut EdgeConfig, certificates: &Path) -> Result<()> 
     let operation = &reload["spec"]["jsonPatches"][0]["operation"];
     assert_eq!(operation["path"], "/failure_policy");
     own.insert("failure_policy".to_owned(), operation["value"].clone());
-    config.set_filter_configuration(&wasm["config"])?;
+    config.set_filter_configuration(&patiently(&wasm["config"]))?;
 
     let patches = manifest("envoy-gateway.yaml", "EnvoyPatchPolicy", "keygate-control-plane");
     let patches = patches["spec"]["jsonPatches"].as_array().context("no patches")?;

@@ -45,6 +45,7 @@ impl Fleet {
         let (other, admin_of_other) = another_control_plane(&gate, edge);
         let fleet = Self { gate, _other: other, admin_of_other, _postgres: postgres };
         fleet.wait_for_healthy(2);
+        fleet.gate.have_both_follow_the_feed();
         fleet
     }
 
@@ -99,7 +100,8 @@ impl Fleet {
 
     /// Revoked through the control plane that is left, and refused.
     fn assert_revocations_arrive(&self, key: &Key) {
-        assert_eq!(self.ask(key), 200);
+        // Whose last question failed leaves new keys alone for a moment.
+        eventually("it passes", || (self.ask(key) == 200).then_some(()));
         self.admin_of_other.revoke(&key.id);
         within(Duration::from_secs(5), "it is refused", || {
             (0..8).all(|_| self.ask(key) == 403).then_some(())
@@ -162,8 +164,8 @@ fn a_control_plane_that_is_killed_or_stopped_under_load_costs_no_request_with_a_
     fleet.wait_for_healthy(2);
     let asked = |fleet: &Fleet| fleet.gate.admin().verify_calls();
     eventually("the one that is back is asked", || {
-        assert!(fleet.keys(2).iter().all(|key| fleet.ask(key) == 200));
-        (asked(&fleet) > 0).then_some(())
+        let pass = fleet.keys(2).iter().all(|key| fleet.ask(key) == 200);
+        (pass && asked(&fleet) > 0).then_some(())
     });
     let new = fleet.keys(NEW_KEYS);
     let pid = fleet.gate.stack.control_plane.process().pid();
@@ -188,6 +190,10 @@ fn a_control_plane_that_freezes_is_left_alone_within_seconds_and_taken_back() {
     for _ in 0..20 {
         assert_eq!(fleet.ask(&warm), 200);
     }
+    // Frozen in the midst of a transaction it would keep the other from writing, for some seconds.
+    eventually("all is told", || {
+        (fleet.admin_of_other.usage(&warm.id)["requests"].as_u64() >= Some(20)).then_some(())
+    });
     fleet.gate.stack.control_plane.process_mut().pause().unwrap();
     let frozen = Instant::now();
     // Known keys do not notice. An unknown one may have to wait for the filter's own time-out.

@@ -103,6 +103,16 @@ fn the_whole_life_of_a_key() {
     assert_eq!(health.json()["status"], "healthy");
 }
 
+/// Waits until a filter's poll is held.
+fn wait_for_poll(service: &Service) {
+    let started = Instant::now();
+    while !http(&service.admin, "GET", "/metrics", "", "").1.contains("\nkeygate_feed_long_polls 1")
+    {
+        assert!(started.elapsed() < Duration::from_secs(20), "{}", service.log());
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn a_change_from_the_command_line_reaches_a_waiting_filter() {
     let it = Keygate::migrated();
@@ -118,7 +128,7 @@ fn a_change_from_the_command_line_reaches_a_waiting_filter() {
             let answer = edge(&service, "GET", &poll, "").1;
             (answer, Instant::now())
         });
-        thread::sleep(Duration::from_millis(200));
+        wait_for_poll(&service);
         assert_eq!(it.run(&["keys", "revoke", &id]).code, 0);
         let revoked = Instant::now();
         let (answer, told) = waiting.join().expect("no panic");
@@ -141,7 +151,7 @@ fn it_ends_in_good_order_when_told_to_even_with_a_poll_waiting() {
             let path = format!("/edge/v1/changes?epoch={epoch}&since=0&wait_ms=20000");
             http(&address, "GET", &path, &format!("authorization: Bearer {TOKEN}\r\n"), "")
         });
-        thread::sleep(Duration::from_millis(200));
+        wait_for_poll(&service);
         let started = Instant::now();
         service.signal(name);
         assert_eq!(service.end(), Some(0), "{}", service.log());
@@ -177,8 +187,17 @@ fn production_that_asks_for_test_keys_starts_without_them_and_says_so() {
     assert!(line.contains("| key_hash=- | client_ip=- | timestamp=20"), "{line}");
     assert!(line.contains("test_keys=disabled"), "{line}");
     assert_eq!(verify(&service, &key)["verdict"], "unknown");
-    let log = it.run(&["audit", "list", "--event", "SECURITY_VIOLATION", "--json"]).json();
-    assert_eq!(log.as_array().expect("entries").len(), 2);
+    // A slow disk may have them a moment later.
+    let listed = || {
+        let log = it.run(&["audit", "list", "--event", "SECURITY_VIOLATION", "--json"]).json();
+        log.as_array().expect("entries").len()
+    };
+    let started = Instant::now();
+    while listed() < 2 {
+        assert!(started.elapsed() < Duration::from_secs(20), "{}", service.log());
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(listed(), 2);
 }
 
 #[test]

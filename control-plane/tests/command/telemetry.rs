@@ -1,9 +1,6 @@
 //! Traces and reports, against servers that take them, and against nobody.
 
-use std::{
-    net::TcpListener,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crate::{
     process::{KEY, Keygate, Service, TOKEN, http},
@@ -25,8 +22,7 @@ fn verify(service: &Service, key: &str, headers: &str) {
 
 /// An address where nobody listens.
 fn nobody() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").to_string()
+    format!("127.0.0.1:{}", xtask::stack::free_port().expect("a port"))
 }
 
 #[test]

@@ -141,8 +141,9 @@ impl Load {
     /// Waits until each client has sent a request that was not under way yet, and had its answer.
     pub fn until_each_was_answered(&self) {
         let clients = u64::try_from(self.threads.len()).unwrap();
-        self.shared.round.fetch_add(1, Ordering::SeqCst);
+        // In this order: who has seen the new round counts in it.
         self.shared.answered.store(0, Ordering::SeqCst);
+        self.shared.round.fetch_add(1, Ordering::SeqCst);
         within(Duration::from_secs(60), "each client is answered", || {
             (self.shared.answered.load(Ordering::SeqCst) >= clients).then_some(())
         });

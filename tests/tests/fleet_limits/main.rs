@@ -18,7 +18,7 @@ use xtask::servers::redis::{RedisOptions, RedisServer};
 
 /// What it takes until a fleet's parts count, all of them: its table learns for five seconds, each Envoy
 /// then says what it holds, and seven seconds after the last has said so the parts are known to be even.
-const SETTLED: Duration = Duration::from_secs(15);
+const SETTLED: Duration = Duration::from_secs(20);
 const CLIENT: &str = "198.51.100.7";
 
 /// A limit that is under test.
@@ -89,14 +89,7 @@ impl Fleet {
 
     /// Waits until each Envoy lives in its fleet, and has for as long as it takes to count.
     fn settle(&self, envoys: usize) {
-        // Every worker knows the key, also when nobody can be asked any more.
-        for mut connection in self.connections().into_iter().flatten() {
-            let request = Request::new(connection.server(), "GET", "/").key(&self.key);
-            let request = request.client("198.51.100.1");
-            eventually("the worker knows the key", || {
-                (request.send_on(&mut connection).status == 200).then_some(())
-            });
-        }
+        self.introduce_key();
         #[expect(clippy::cast_precision_loss, reason = "a handful")]
         let all = envoys as f64;
         within(Duration::from_secs(20), "all Envoys live", || {
@@ -107,6 +100,17 @@ impl Fleet {
             (self.gate.admin().metric("keygate_fleet_envoys", &[]) >= all).then_some(())
         });
         std::thread::sleep(SETTLED);
+    }
+
+    /// Every worker knows the key, also when nobody can be asked any more.
+    fn introduce_key(&self) {
+        for mut connection in self.connections().into_iter().flatten() {
+            let request = Request::new(connection.server(), "GET", "/").key(&self.key);
+            let request = request.client("198.51.100.1");
+            eventually("the worker knows the key", || {
+                (request.send_on(&mut connection).status == 200).then_some(())
+            });
+        }
     }
 
     fn addresses(&self) -> Vec<SocketAddr> {
@@ -182,11 +186,22 @@ fn window_of(seconds: u64) -> Duration {
 
 /// Ten times the limit, in one window that is about to begin.
 fn demand(fleet: &Fleet, limits: &[Limit], spread: Spread) -> Vec<Vec<Seen>> {
+    demand_while(fleet, limits, spread, |_| {})
+}
+
+/// As [`demand`], while something happens that is told when the window begins.
+fn demand_while(
+    fleet: &Fleet,
+    limits: &[Limit],
+    spread: Spread,
+    happens: impl FnOnce(Duration) + Send,
+) -> Vec<Vec<Seen>> {
     let longest = limits.iter().map(|limit| limit.seconds).max().unwrap();
     let connections: Vec<_> = limits.iter().map(|_| fleet.connections()).collect();
     let begins = window_of(longest);
     let spread = spread.over(connections[0].len());
     std::thread::scope(|scope| {
+        scope.spawn(move || happens(begins));
         let mut threads = Vec::new();
         for (limit, envoys) in limits.iter().zip(connections) {
             let mut of_limit = Vec::new();

@@ -57,8 +57,8 @@ fn a_frozen_control_plane_costs_nobody_more_than_the_timeout_and_all_is_told_onc
     let mut gate = gate().start();
     let usual = Usual::of(&gate);
     let load = usual.start(&gate);
-    let stopped = Instant::now();
     gate.stack.control_plane.process_mut().pause().unwrap();
+    let stopped = Instant::now();
     load.goes_on_for(OUTAGE);
     let outage = load.so_far().begun_after(stopped + Duration::from_millis(100));
     gate.stack.control_plane.process_mut().resume().unwrap();
@@ -71,13 +71,13 @@ fn a_frozen_control_plane_costs_nobody_more_than_the_timeout_and_all_is_told_onc
 }
 
 #[test]
-fn answers_that_take_five_seconds_keep_nobody_waiting_for_them_and_all_is_told_once() {
+fn answers_that_take_ten_seconds_keep_nobody_waiting_for_them_and_all_is_told_once() {
     let proxy = EdgeProxy::start();
     let gate = gate().edit_envoy(proxy.in_between()).start();
     let usual = Usual::of(&gate);
     let load = usual.start(&gate);
     for path in [VERIFY, EVENTS, CHANGES] {
-        proxy.conduct(path, Conduct::Delay(Duration::from_secs(5)));
+        proxy.conduct(path, Conduct::Delay(Duration::from_secs(10)));
     }
     let slow = Instant::now();
     load.goes_on_for(OUTAGE);
@@ -101,6 +101,8 @@ fn answers_that_take_five_seconds_keep_nobody_waiting_for_them_and_all_is_told_o
 fn an_outage_beyond_the_bound_ends_warm_keys_and_the_return_brings_back_all_but_the_revoked() {
     const FRESH: Duration = Duration::from_secs(1);
     const STALE: Duration = Duration::from_secs(10);
+    // What was answered before the end is taken in later by a worker that was stopped meanwhile.
+    const STALL: Duration = Duration::from_millis(500);
     let cache =
         json!({"fresh_seconds": FRESH.as_secs(), "stale_if_error_seconds": STALE.as_secs()});
     let mut gate = gate().config(json!({"cache": cache})).start();
@@ -119,12 +121,12 @@ fn an_outage_beyond_the_bound_ends_warm_keys_and_the_return_brings_back_all_but_
     let bound = killed + FRESH + STALE;
     // Nothing is known of its loss, and nothing can be: this is what the bound is for.
     within(FRESH + STALE + SLACK, "no key is served any more", || {
-        let late = load.so_far().begun_after(bound + Duration::from_millis(50));
+        let late = load.so_far().begun_after(bound + STALL);
         (late.of(WARM).count(503) > 20 && late.of(ENDING).count(503) > 5).then_some(())
     });
     let outage = load.so_far();
     outage.begun_after(revoked).begun_before(bound - SLACK).of(WARM).only(&[200]);
-    outage.begun_after(bound + Duration::from_millis(50)).only(&[503]).refusals_say_when();
+    outage.begun_after(bound + STALL).only(&[503]).refusals_say_when();
 
     gate.stack.control_plane.restart().unwrap();
     within(Duration::from_secs(20), "both keys can be told", || {
@@ -135,7 +137,7 @@ fn an_outage_beyond_the_bound_ends_warm_keys_and_the_return_brings_back_all_but_
     });
     let report = load.stop();
     report.each_within(TIMEOUT + SLACK);
-    report.of(ENDING).begun_after(bound + Duration::from_millis(50)).never(200);
+    report.of(ENDING).begun_after(bound + STALL).never(200);
     report.told_once(&gate);
 }
 

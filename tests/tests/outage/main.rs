@@ -38,7 +38,7 @@ const LIMIT: usize = 50;
 /// `control_plane.timeout_ms`, as it is by default: what an answer may be waited for.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// How much later than that an answer may come on a busy machine.
-const SLACK: Duration = Duration::from_secs(2);
+const SLACK: Duration = Duration::from_secs(5);
 /// After this without a word from the feed, a worker no longer believes what it remembers.
 const SILENT: Duration = Duration::from_secs(12);
 
@@ -69,6 +69,7 @@ impl Usual {
 
     /// Clients of all kinds, each kind at both workers, and both workers know the keys.
     fn start(&self, gate: &Gate) -> Load {
+        gate.have_both_follow_the_feed();
         Load::on(gate)
             .client(WARM, &self.warm)
             .client(WARM, &self.warm)

@@ -71,7 +71,9 @@ impl Rounds<'_> {
         for held in self.scene.ended(ENDED_KEYS) {
             for _ in 0..CONNECTIONS {
                 let mut client = Client::new(self.scene.gateway);
-                let refused = wait::until(REVOKED_WITHIN, || {
+                // Long enough for a worker that was told to come back: a key it does not know is
+                // looked up first.
+                let refused = wait::until(3 * REVOKED_WITHIN, || {
                     Ok((passes(self.scene, &mut client, &held.text) == Some(false)).then_some(()))
                 })?;
                 if refused.is_none() {
