@@ -5,9 +5,11 @@
 //! | here | what is to be sent, and what came of it |
 //! | `connection` | one connection of either protocol |
 //! | `run` | the slots that send, and the schedule that they keep |
+//! | `stretch` | what each stretch between two pauses was like |
 
 mod connection;
 mod run;
+mod stretch;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -89,6 +91,10 @@ pub struct Outcome {
     /// Latencies in nanoseconds and how many had them. At a rate they count from the moment at which a
     /// request was due, so one that had to wait for its turn has waited.
     pub latencies: Vec<(u64, u64)>,
+    /// With pauses: what 99 in 100 requests of each stretch between two of them took at most, in
+    /// nanoseconds. A machine that is stopped for a moment spoils a stretch, not all.
+    #[serde(default)]
+    pub stretches: Vec<u64>,
 }
 
 impl Outcome {

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::connection::{Body, Slot, connect, request};
+use super::stretch::Stretches;
 use super::{Outcome, Pauses, Plan, histogram};
 
 const KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -23,6 +24,15 @@ const AWAKE: Duration = Duration::from_millis(3);
 struct Seen {
     statuses: BTreeMap<u16, u64>,
     latencies: Histogram<u64>,
+    stretches: Stretches,
+}
+
+/// A request whose turn it is.
+struct Turn {
+    number: usize,
+    due: Instant,
+    /// After how many pauses.
+    stretch: Option<usize>,
 }
 
 /// What is sent in turn.
@@ -56,11 +66,12 @@ struct Schedule {
 impl Schedule {
     /// Waits until the next request is due; none when the time is over. It sleeps in pauses only, since
     /// no timer is as exact as what is to be measured.
-    async fn next(&mut self) -> Option<(usize, Instant)> {
-        let due = match self.every {
-            None => Instant::now(),
-            Some(every) => self.start + with_pauses(every * self.sent, self.pauses),
-        };
+    async fn next(&mut self) -> Option<Turn> {
+        let under_load = self.every.map(|every| every * self.sent);
+        let paused = under_load.zip(self.pauses).map(|(time, pauses)| pauses.before(time));
+        let lasts = self.pauses.map_or(Duration::ZERO, |pauses| pauses.lasts);
+        let due = under_load
+            .map_or_else(Instant::now, |time| self.start + time + lasts * paused.unwrap_or(0));
         if due >= self.end || self.sent >= self.most {
             return None;
         }
@@ -75,15 +86,17 @@ impl Schedule {
         }
         let number = usize::try_from(self.sent).ok()?;
         self.sent += 1;
-        Some((number, due))
+        let stretch = paused.and_then(|paused| usize::try_from(paused).ok());
+        Some(Turn { number, due, stretch })
     }
 }
 
-/// When so much time under load has passed, pauses and all.
-fn with_pauses(under_load: Duration, pauses: Option<Pauses>) -> Duration {
-    let Some(Pauses { after, lasts }) = pauses else { return under_load };
-    let passed = under_load.as_nanos().checked_div(after.as_nanos()).unwrap_or(0);
-    under_load + lasts * u32::try_from(passed).unwrap_or(u32::MAX)
+impl Pauses {
+    /// How many there are before so much time under load has passed.
+    fn before(self, under_load: Duration) -> u32 {
+        let pauses = under_load.as_nanos().checked_div(self.after.as_nanos()).unwrap_or(0);
+        u32::try_from(pauses).unwrap_or(u32::MAX)
+    }
 }
 
 /// Sends what is planned.
@@ -114,13 +127,14 @@ pub async fn run(plan: Plan) -> Result<Outcome> {
         senders.spawn(async move { send_all(&mut slot, &schedule, &traffic).await });
     }
     let mut outcome = Outcome::default();
-    let mut latencies = histogram();
+    let (mut latencies, mut stretches) = (histogram(), Stretches::default());
     while let Some(seen) = senders.join_next().await {
         let seen = seen??;
         for (status, count) in seen.statuses {
             *outcome.statuses.entry(status).or_default() += count;
         }
         latencies.add(&seen.latencies)?;
+        stretches.add(seen.stretches);
     }
     outcome.seconds = start.elapsed().as_secs_f64();
     outcome.answers = outcome.statuses.values().sum();
@@ -128,17 +142,22 @@ pub async fn run(plan: Plan) -> Result<Outcome> {
         .iter_recorded()
         .map(|recorded| (recorded.value_iterated_to(), recorded.count_at_value()))
         .collect();
+    outcome.stretches = stretches.p99();
     Ok(outcome)
 }
 
 async fn send_all(slot: &mut Slot, schedule: &Mutex<Schedule>, traffic: &Traffic) -> Result<Seen> {
-    let mut seen = Seen { statuses: BTreeMap::new(), latencies: histogram() };
+    let mut seen =
+        Seen { statuses: BTreeMap::new(), latencies: histogram(), stretches: Stretches::default() };
     loop {
         let next = schedule.lock().await.next().await;
-        let Some((number, due)) = next else { return Ok(seen) };
-        let status = slot.send(traffic.request(number)?).await?;
-        let took = u64::try_from(due.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let Some(turn) = next else { return Ok(seen) };
+        let status = slot.send(traffic.request(turn.number)?).await?;
+        let took = u64::try_from(turn.due.elapsed().as_nanos()).unwrap_or(u64::MAX);
         seen.latencies.saturating_record(took);
+        if let Some(stretch) = turn.stretch {
+            seen.stretches.record(stretch, took);
+        }
         *seen.statuses.entry(status).or_default() += 1;
     }
 }
@@ -148,11 +167,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_due_after_a_pause_is_later_by_it() {
+    fn a_pause_comes_after_each_time_under_load() {
         let ms = Duration::from_millis;
-        let pauses = Some(Pauses { after: ms(100), lasts: ms(10) });
-        let due = |at| with_pauses(ms(at), pauses);
-        assert_eq!([0, 99, 100, 199, 200].map(due), [ms(0), ms(99), ms(110), ms(209), ms(220)]);
-        assert_eq!(with_pauses(ms(500), None), ms(500));
+        let pauses = Pauses { after: ms(100), lasts: ms(10) };
+        let before = |at| pauses.before(ms(at));
+        assert_eq!([0, 99, 100, 199, 200].map(before), [0, 0, 1, 1, 2]);
     }
 }

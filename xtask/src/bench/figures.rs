@@ -1,11 +1,9 @@
 //! From what was measured to what is said.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use super::load::Protocol;
-use super::rounds::{Costs, Latencies};
+use super::rounds::{Costs, Latencies, Steady};
 use super::scenario::{Gateway, Scenario, Traffic};
 
 /// A figure of many rounds: the middle, and between what the middle half of them are.
@@ -43,6 +41,8 @@ pub(super) struct Latency {
     pub(super) p95: f64,
     pub(super) p99: f64,
     pub(super) p999: f64,
+    /// The 99th of a hundred within each stretch between two pauses.
+    pub(super) p99_of_stretch: Spread,
 }
 
 /// Every scenario's row.
@@ -87,7 +87,10 @@ impl Spread {
 }
 
 impl Latency {
-    fn of(seen: &BTreeMap<u64, u64>) -> Self {
+    fn of(steady: &Steady) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "less than a minute")]
+        let microseconds = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
+        let seen = &steady.requests;
         let count: u64 = seen.values().sum();
         let at = |thousandths: u64| {
             let rank = (count * thousandths).div_ceil(1000);
@@ -96,10 +99,16 @@ impl Latency {
                 below += **count;
                 below >= rank
             });
-            #[expect(clippy::cast_precision_loss, reason = "less than a minute")]
-            found.map_or(f64::NAN, |(nanoseconds, _)| *nanoseconds as f64 / 1000.0)
+            found.map_or(f64::NAN, |(nanoseconds, _)| microseconds(*nanoseconds))
         };
-        Self { p50: at(500), p95: at(950), p99: at(990), p999: at(999) }
+        let of_stretches = steady.stretches.iter().copied().map(microseconds).collect();
+        Self {
+            p50: at(500),
+            p95: at(950),
+            p99: at(990),
+            p999: at(999),
+            p99_of_stretch: Spread::of(of_stretches),
+        }
     }
 }
 

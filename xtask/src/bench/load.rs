@@ -44,6 +44,8 @@ pub(super) struct Sent {
     pub(super) statuses: BTreeMap<u16, u64>,
     pub(super) seconds: f64,
     pub(super) latencies: Vec<(u64, u64)>,
+    /// What 99 in 100 requests of each stretch between two pauses took at most.
+    pub(super) stretches: Vec<u64>,
 }
 
 impl Protocol {

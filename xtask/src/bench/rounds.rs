@@ -34,8 +34,17 @@ pub(super) struct Cost {
 
 /// By protocol and scenario, one of each round.
 pub(super) type Costs = BTreeMap<(Protocol, Scenario), Vec<Cost>>;
-/// By protocol and scenario, of all rounds together: nanoseconds and how many.
-pub(super) type Latencies = BTreeMap<(Protocol, Scenario), BTreeMap<u64, u64>>;
+/// By protocol and scenario, of all rounds together.
+pub(super) type Latencies = BTreeMap<(Protocol, Scenario), Steady>;
+
+/// Latencies at a steady rate, in nanoseconds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Steady {
+    /// Of how many requests each was.
+    pub(super) requests: BTreeMap<u64, u64>,
+    /// The 99th of a hundred, of each stretch between two pauses.
+    pub(super) stretches: Vec<u64>,
+}
 
 /// As fast as answers come.
 pub(super) fn costs(ground: &Ground, effort: Effort) -> Result<Costs> {
@@ -86,8 +95,9 @@ pub(super) fn latencies(ground: &Ground, costs: &Costs, effort: Effort) -> Resul
                     measured(ground, scenario, || Ok((ground.send(scenario, load)?, ())))?;
                 let seen = latencies.entry((protocol, scenario)).or_default();
                 for (nanoseconds, count) in sent.latencies {
-                    *seen.entry(nanoseconds).or_default() += count;
+                    *seen.requests.entry(nanoseconds).or_default() += count;
                 }
+                seen.stretches.extend(sent.stretches);
             }
         }
     }
