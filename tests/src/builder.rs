@@ -17,9 +17,9 @@ const DAY: u64 = 86_400;
 const LEFT_OF_DAY: u64 = 120;
 
 /// What a [`Gate`] is to be. All is as in `envoy/standalone.yaml` and as `cargo xtask up` sets it,
-/// but for what is said here; two workers, one trusted hop. Where a busy machine would be told from
-/// a broken one by seconds, it is [`patient`], a key's hash is the cheapest that there is, so that none
-/// waits its turn for too long, and an administrator may ask as often as is liked.
+/// but for what is said here; two workers, one trusted hop. Three things more differ, so that a busy
+/// machine is not taken for a broken one: the filter is [`patient`], hashes cost the least there
+/// is, and an administrator has no limit. `tests/up.rs` has none of them.
 #[must_use = "a gate is not there until it is started"]
 pub struct GateBuilder {
     config: Value,

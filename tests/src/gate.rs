@@ -32,7 +32,7 @@ impl Gate {
         GateBuilder::new()
     }
 
-    /// A gate as `cargo xtask up` runs it, but with one trusted hop.
+    /// A gate as `cargo xtask up` runs it, but for what a [`GateBuilder`] has of its own.
     #[must_use]
     pub fn start() -> Self {
         Self::builder().start()
@@ -141,10 +141,10 @@ impl Gate {
         workers::stats(&self.stack.envoy)
     }
 
-    /// Has both workers follow the change feed, as each does from its first request on. The first
-    /// word from the feed has a worker forget what it learned before and may be missing a change,
-    /// and until then all that it learns counts as old: who counts the questions to the control
-    /// plane begins with this.
+    /// Has both workers follow the change feed, of a gate whose VMs have just begun: each does from
+    /// its first request on. With the feed's first word a worker forgets what may be missing a
+    /// change, and what it has learned before that counts as old. A test that counts questions to
+    /// the control plane begins here.
     pub fn have_both_follow_the_feed(&self) {
         for worker in [0, 1] {
             let request = self.get("/").client(fresh_address());

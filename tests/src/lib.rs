@@ -3,7 +3,7 @@
 //!
 //! ```ignore
 //! let gate = Gate::builder()
-//!     .config(json!({"limits": []}))            // over the try-out configuration (RFC 7396)
+//!     .config(json!({"limits": []}))            // over what it is otherwise (RFC 7396)
 //!     .start();                                 // real Envoy, real wasm, real control plane
 //! let key = gate.admin().create_key(json!({"scope": "write", "owner": "alice"}));
 //!

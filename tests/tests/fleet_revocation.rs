@@ -100,7 +100,7 @@ impl Fleet {
     fn learn(&mut self, kind: &Kind, key: &Key) {
         for worker in &mut self.0 {
             for _ in 0..2 {
-                let answer = told(worker, kind, key);
+                let answer = ask(worker, kind, key);
                 assert_eq!(answer.status, 200, "{}: {answer:?}", kind.name);
                 assert!(!(kind.goes_by_it)(&answer), "{}: {answer:?}", kind.name);
             }
@@ -125,14 +125,6 @@ impl Fleet {
 fn ask(worker: &mut Connection, kind: &Kind, key: &Key) -> Answer {
     let request = Request::new(worker.server(), kind.method, "/").key(key);
     request.client(fresh_address()).send_on(worker)
-}
-
-/// As [`ask`], until the worker could find out about the key: a busy machine may have no time for it.
-fn told(worker: &mut Connection, kind: &Kind, key: &Key) -> Answer {
-    eventually("the worker can tell", || {
-        let answer = ask(worker, kind, key);
-        (answer.status != 503).then_some(answer)
-    })
 }
 
 /// Makes changes of these kinds, by these administrators in turn, and prints how long they took.
@@ -168,7 +160,7 @@ fn measure(fleet: &mut Fleet, admins: &[&Admin], kinds: &[Kind]) {
         // Nothing brings what was before back.
         for key in &keys {
             for worker in &mut fleet.0 {
-                assert!((kind.goes_by_it)(&told(worker, kind, key)), "{}", kind.name);
+                assert!((kind.goes_by_it)(&ask(worker, kind, key)), "{}", kind.name);
             }
         }
     }

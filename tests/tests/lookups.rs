@@ -25,7 +25,7 @@ fn announced_key(gate: &Gate) -> Key {
     let heard = || gate.stat("wasmcustom.keygate.feed.changes");
     let before = heard();
     let key = gate.admin().key_of_scope("read");
-    eventually("both workers have heard of the key", || (heard() == before + 2).then_some(()));
+    eventually("both workers have heard of the key", || (heard() >= before + 2).then_some(()));
     key
 }
 
@@ -229,6 +229,7 @@ fn a_slow_control_plane_keeps_nobody_waiting_beyond_the_timeout() {
     let (answer, took) = timed(&gate, &mut connection, unknown_key());
     assert_cannot_be_told(&answer, took);
     assert!(took >= TIMEOUT / 2, "it did not wait for an answer: {took:?}");
+    let mut waits = vec![took];
     let learned_at = unix_ms();
     eventually("what is known of the key is no longer fresh", || {
         (unix_ms() > learned_at + 1500).then_some(())
@@ -243,11 +244,14 @@ fn a_slow_control_plane_keeps_nobody_waiting_beyond_the_timeout() {
     for _ in 0..3 {
         let (answer, took) = timed(&gate, &mut connection, unknown_key());
         assert_cannot_be_told(&answer, took);
+        waits.extend((took >= TIMEOUT / 2).then_some(took));
         let (answer, took) = timed(&gate, &mut connection, &known);
         assert_eq!(answer.status, 200, "an old answer serves: {answer:?}");
         assert!(took < TIMEOUT + SLACK, "it took {took:?}");
     }
     gate.stack.control_plane.process_mut().resume().unwrap();
+    // What a busy machine adds, it does not add each time.
+    assert!(waits.iter().min() < Some(&(2 * TIMEOUT)), "{waits:?}");
     let unknown = unknown_key();
     eventually("unknown keys can be told again", || {
         let (answer, _) = timed(&gate, &mut connection, &unknown);

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tests::{Connection, Gate, Key, eventually, fresh_address, rfc3339, unix_ms, within};
 
-/// Far longer than it takes; how long it takes is printed.
+/// How long it takes at most on a busy machine; and at most half of the time, which a poll of the feed that
+/// no change wakes (5 s) would not keep. How long it takes is printed.
 const BOUND: Duration = Duration::from_secs(10);
+const USUAL: Duration = Duration::from_secs(1);
 const KEYS: usize = 60;
 const KEYS_OF_CLI: usize = 15;
 
@@ -17,11 +19,8 @@ fn gate() -> Gate {
 /// The answer's status and code to a request with a key; from an address of its own, so that
 /// failures do not add up.
 fn ask(gate: &Gate, connection: &mut Connection, key: &Key) -> (u16, String) {
-    // A busy machine may have no time to look a key up; that is neither of the two.
-    eventually("the worker is told of the key", || {
-        let answer = gate.get("/").key(key).client(fresh_address()).send_on(connection);
-        (answer.status != 503).then(|| (answer.status, answer.code()))
-    })
+    let answer = gate.get("/").key(key).client(fresh_address()).send_on(connection);
+    (answer.status, answer.code())
 }
 
 fn passes(gate: &Gate, connection: &mut Connection, key: &Key) -> bool {
@@ -54,7 +53,8 @@ fn refused_after(
     })
 }
 
-fn print(what: &str, mut took: Vec<Duration>) -> Duration {
+/// Says how long it took: the middle one, and the longest.
+fn print(what: &str, mut took: Vec<Duration>) -> [Duration; 2] {
     took.sort();
     let at = |share: usize| took[(took.len() - 1) * share / 100];
     println!(
@@ -64,7 +64,7 @@ fn print(what: &str, mut took: Vec<Duration>) -> Duration {
         at(99),
         at(100)
     );
-    at(100)
+    [at(50), at(100)]
 }
 
 #[test]
@@ -85,8 +85,8 @@ fn a_revoked_key_is_refused_by_every_worker() {
         gate.admin().revoke(&key.id);
         took.extend(refused_after(&gate, &mut workers, key, Instant::now()));
     }
-    let longest = print("from the admin API's answer to a worker's refusal", took);
-    assert!(longest < BOUND, "{longest:?}");
+    let [middle, longest] = print("from the admin API's answer to a worker's refusal", took);
+    assert!(middle < USUAL && longest < BOUND, "{middle:?} {longest:?}");
 
     let mut took = Vec::new();
     let keygate = gate.stack.control_plane.keygate();
@@ -94,8 +94,9 @@ fn a_revoked_key_is_refused_by_every_worker() {
         keygate.run(&["keys", "revoke", &key.id]).unwrap();
         took.extend(refused_after(&gate, &mut workers, key, Instant::now()));
     }
-    let longest = print("from the end of `keygate keys revoke` to a worker's refusal", took);
-    assert!(longest < BOUND, "{longest:?}");
+    let [middle, longest] =
+        print("from the end of `keygate keys revoke` to a worker's refusal", took);
+    assert!(middle < USUAL && longest < BOUND, "{middle:?} {longest:?}");
 
     // Nothing brings one back, on no connection of any worker.
     for key in &keys {

@@ -92,8 +92,8 @@ pub struct Outcome {
     /// request was due, so one that had to wait for its turn has waited.
     pub latencies: Vec<(u64, u64)>,
     /// With pauses: what 99 in 100 requests of each stretch between two of them took at most, in
-    /// nanoseconds. A machine that is stopped for a moment spoils a stretch, not all.
-    #[serde(default)]
+    /// nanoseconds. What happens now and then (the machine is stopped for a moment, say) spoils some
+    /// stretches and not all.
     pub stretches: Vec<u64>,
 }
 

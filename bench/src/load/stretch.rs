@@ -6,19 +6,21 @@ pub(super) struct Stretches(Vec<Vec<u64>>);
 
 impl Stretches {
     pub(super) fn record(&mut self, stretch: usize, nanoseconds: u64) {
-        if self.0.len() <= stretch {
-            self.0.resize_with(stretch + 1, Vec::new);
-        }
-        if let Some(of_stretch) = self.0.get_mut(stretch) {
-            of_stretch.push(nanoseconds);
-        }
+        self.extend(stretch, [nanoseconds]);
     }
 
     pub(super) fn add(&mut self, others: Self) {
         for (stretch, latencies) in others.0.into_iter().enumerate() {
-            for nanoseconds in latencies {
-                self.record(stretch, nanoseconds);
-            }
+            self.extend(stretch, latencies);
+        }
+    }
+
+    fn extend(&mut self, stretch: usize, latencies: impl IntoIterator<Item = u64>) {
+        if self.0.len() <= stretch {
+            self.0.resize_with(stretch + 1, Vec::new);
+        }
+        if let Some(of_stretch) = self.0.get_mut(stretch) {
+            of_stretch.extend(latencies);
         }
     }
 

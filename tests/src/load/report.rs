@@ -72,6 +72,20 @@ impl Report {
         self.seen.iter().filter(|it| it.took > time).count()
     }
 
+    /// How long the middle one took of those that took longer than this: how long it is waited,
+    /// whatever a busy machine adds to some.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    #[track_caller]
+    pub fn usual_wait_beyond(&self, time: Duration) -> Duration {
+        let mut waits: Vec<_> =
+            self.seen.iter().map(|it| it.took).filter(|it| *it > time).collect();
+        waits.sort_unstable();
+        *waits.get(waits.len() / 2).unwrap_or_else(|| panic!("none took longer than {time:?}"))
+    }
+
     /// How many have this status.
     #[must_use]
     pub fn count(&self, status: u16) -> usize {

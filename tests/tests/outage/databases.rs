@@ -16,7 +16,7 @@ use super::{
 };
 
 const OUTAGE: Duration = Duration::from_secs(6);
-/// Far longer than the control plane takes to notice that its database is back; how long is printed.
+/// Far longer than the control plane takes to notice that its database is back.
 const HEARD_OF: Duration = Duration::from_secs(15);
 
 fn shows(gate: &Gate, status: &str) {

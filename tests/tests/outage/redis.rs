@@ -9,22 +9,27 @@ use xtask::servers::redis::{RedisOptions, RedisSentinels, RedisServer};
 
 use super::{UNKNOWN, Usual, assert_the_promise, gate};
 
-/// How long an administrator may wait for an answer on a busy machine; Redis has 50 ms of it.
-const ADMIN: Duration = Duration::from_secs(3);
+/// How long an administrator may wait for an answer, of which Redis has 50 ms; and a few times, on a busy
+/// machine.
+const ADMIN: Duration = Duration::from_millis(500);
+const ADMIN_ON_A_BUSY_MACHINE: Duration = Duration::from_secs(3);
+const FEW: usize = 3;
 
 /// An administrator who asks all the time, for so long; and keys that the gate does not know are told
 /// all the time.
 #[track_caller]
 fn nobody_notices(gate: &Gate, load: &Load, time: Duration) {
     let start = Instant::now();
-    let mut longest = Duration::ZERO;
+    let (mut longest, mut slow) = (Duration::ZERO, 0);
     while start.elapsed() < time {
         let asked = Instant::now();
         let answer = gate.admin().call("GET", "/api/v1/admin/api-keys/?limit=1", None);
         assert_eq!(answer.status, 200, "{answer:?}");
         longest = longest.max(asked.elapsed());
+        slow += usize::from(asked.elapsed() > ADMIN);
     }
-    assert!(longest < ADMIN, "an administrator waited for {longest:?}");
+    assert!(longest < ADMIN_ON_A_BUSY_MACHINE, "an administrator waited for {longest:?}");
+    assert!(slow <= FEW, "an administrator waited {slow} times for more than {ADMIN:?}");
     println!("the longest call of an administrator took {longest:?}");
     load.until_each_was_answered();
     load.so_far().begun_after(start).of(UNKNOWN).only(&[403]);

@@ -43,6 +43,9 @@ pub(super) struct Latency {
     pub(super) p999: f64,
     /// The 99th of a hundred within each stretch between two pauses.
     pub(super) p99_of_stretch: Spread,
+    /// That of the middle stretch, beyond that of the plain gateway in the same round; where both were
+    /// under the same load.
+    pub(super) p99_added: Option<Spread>,
 }
 
 /// Every scenario's row.
@@ -69,7 +72,9 @@ pub(super) fn rows(costs: &Costs, latencies: &Latencies) -> Vec<Row> {
                 to_native: added.median / base(Gateway::Native),
                 to_noop_wasm: added.median / base(Gateway::NoopWasm),
                 to_ext_authz: added.median / base(Gateway::ExtAuthzIdle),
-                latency: latencies.get(&(protocol, scenario)).map(Latency::of),
+                latency: latencies
+                    .get(&(protocol, scenario))
+                    .map(|own| Latency::of(own, latencies.get(&(protocol, of(Gateway::Plain))))),
             });
         }
     }
@@ -87,7 +92,7 @@ impl Spread {
 }
 
 impl Latency {
-    fn of(steady: &Steady) -> Self {
+    fn of(steady: &Steady, floor: Option<&Steady>) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "less than a minute")]
         let microseconds = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
         let seen = &steady.requests;
@@ -101,13 +106,19 @@ impl Latency {
             });
             found.map_or(f64::NAN, |(nanoseconds, _)| microseconds(*nanoseconds))
         };
-        let of_stretches = steady.stretches.iter().copied().map(microseconds).collect();
+        let all = |stretches: &[u64]| stretches.iter().copied().map(microseconds).collect();
+        let floor = floor.filter(|floor| floor.rate <= steady.rate);
+        let p99_added = floor.map(|floor| {
+            let rounds = steady.stretches.iter().zip(&floor.stretches);
+            Spread::of(rounds.map(|(own, floor)| median(all(own)) - median(all(floor))).collect())
+        });
         Self {
             p50: at(500),
             p95: at(950),
             p99: at(990),
             p999: at(999),
-            p99_of_stretch: Spread::of(of_stretches),
+            p99_of_stretch: Spread::of(all(&steady.stretches.concat())),
+            p99_added,
         }
     }
 }

@@ -109,7 +109,7 @@ fn filters(options: &Filters) -> Result<()> {
     let Common { rounds, seconds, .. } = options.common;
     let effort = Effort {
         rounds: rounds.into(),
-        steady_rounds: usize::from(rounds).div_ceil(5),
+        steady_rounds: usize::from(rounds).div_ceil(3),
         seconds,
         steady_seconds: 3.0 * seconds,
     };

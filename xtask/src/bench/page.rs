@@ -67,9 +67,9 @@ pub(super) fn filters(rows: &[Row], machine: &Machine, rounds: u16) -> Result<St
         writeln!(text, "### {protocol}\n")?;
         writeln!(
             text,
-            "| what | µs of processor a request | added, µs (middle half of the rounds) | to `native` | to `noop-wasm` | to `ext-authz-idle` | requests/s | p50 / p95 / p99 / p99.9 at half load, µs | p99 of a stretch (middle half of them), µs |"
+            "| what | µs of processor a request | added, µs (middle half of the rounds) | to `native` | to `noop-wasm` | to `ext-authz-idle` | requests/s |"
         )?;
-        writeln!(text, "|---|--:|--:|--:|--:|--:|--:|--:|--:|")?;
+        writeln!(text, "|---|--:|--:|--:|--:|--:|--:|")?;
         for row in &rows {
             let ratio =
                 |ratio: f64| if is_floor(row) { "–".to_owned() } else { format!("{ratio:.2}") };
@@ -79,25 +79,9 @@ pub(super) fn filters(rows: &[Row], machine: &Machine, rounds: u16) -> Result<St
                 let it = row.added;
                 format!("{:.1} ({:.1} to {:.1})", it.median, it.lower, it.upper)
             };
-            let latency = row.latency.map_or_else(
-                || "– | –".to_owned(),
-                |it| {
-                    let stretch = it.p99_of_stretch;
-                    format!(
-                        "{:.0} / {:.0} / {:.0} / {:.0} | {:.0} ({:.0} to {:.0})",
-                        it.p50,
-                        it.p95,
-                        it.p99,
-                        it.p999,
-                        stretch.median,
-                        stretch.lower,
-                        stretch.upper
-                    )
-                },
-            );
             writeln!(
                 text,
-                "| `{}` | {:.1} | {added} | {} | {} | {} | {:.0} | {latency} |",
+                "| `{}` | {:.1} | {added} | {} | {} | {} | {:.0} |",
                 row.scenario,
                 row.microseconds.median,
                 ratio(row.to_native),
@@ -113,8 +97,41 @@ pub(super) fn filters(rows: &[Row], machine: &Machine, rounds: u16) -> Result<St
         writeln!(text)?;
         let title = format!("Processor time added to a request, {protocol}");
         chart(&mut text, &title, &names, "µs", &added)?;
+        writeln!(text)?;
+        latencies(&mut text, &rows)?;
     }
     Ok(text)
+}
+
+/// Latencies at half load.
+fn latencies(text: &mut String, rows: &[&Row]) -> Result<()> {
+    writeln!(
+        text,
+        "| at half load | p50 / p95 / p99 / p99.9, µs | p99 of a stretch, µs (middle half of the stretches) | added to it, µs (middle half of the rounds) |"
+    )?;
+    writeln!(text, "|---|--:|--:|--:|")?;
+    for row in rows {
+        let Some(it) = row.latency else { continue };
+        let stretch = it.p99_of_stretch;
+        let added = it.p99_added.filter(|_| !is_floor(row)).map_or_else(
+            || "–".to_owned(),
+            |it| format!("{:.0} ({:.0} to {:.0})", it.median, it.lower, it.upper),
+        );
+        writeln!(
+            text,
+            "| `{}` | {:.0} / {:.0} / {:.0} / {:.0} | {:.0} ({:.0} to {:.0}) | {added} |",
+            row.scenario,
+            it.p50,
+            it.p95,
+            it.p99,
+            it.p999,
+            stretch.median,
+            stretch.lower,
+            stretch.upper,
+        )?;
+    }
+    writeln!(text)?;
+    Ok(())
 }
 
 fn is_floor(row: &Row) -> bool {

@@ -42,8 +42,10 @@ pub(super) type Latencies = BTreeMap<(Protocol, Scenario), Steady>;
 pub(super) struct Steady {
     /// Of how many requests each was.
     pub(super) requests: BTreeMap<u64, u64>,
-    /// The 99th of a hundred, of each stretch between two pauses.
-    pub(super) stretches: Vec<u64>,
+    /// The 99th of a hundred, of each stretch between two pauses, by round.
+    pub(super) stretches: Vec<Vec<u64>>,
+    /// Requests a second, the last time.
+    pub(super) rate: f64,
 }
 
 /// As fast as answers come.
@@ -97,7 +99,8 @@ pub(super) fn latencies(ground: &Ground, costs: &Costs, effort: Effort) -> Resul
                 for (nanoseconds, count) in sent.latencies {
                     *seen.requests.entry(nanoseconds).or_default() += count;
                 }
-                seen.stretches.extend(sent.stretches);
+                seen.stretches.push(sent.stretches);
+                seen.rate = rate;
             }
         }
     }
