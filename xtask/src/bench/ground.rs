@@ -188,6 +188,16 @@ impl Ground {
         processor::give_turn(self.control_plane.process().pid(), turn)
     }
 
+    /// One gateway gets the measured core whenever it wants it. The others wake up for their timers too,
+    /// and wait until it is idle: they would be on other machines.
+    pub(super) fn give_turn_to(&self, gateway: Gateway) -> Result<()> {
+        for (other, running) in &self.gateways {
+            let turn = if *other == gateway { Turn::Fair } else { Turn::Last };
+            processor::give_turn(running.envoy.process().pid(), turn)?;
+        }
+        Ok(())
+    }
+
     /// A gateway.
     pub(super) fn gateway(&self, gateway: Gateway) -> Result<&Running> {
         self.gateways.get(&gateway).context("not started")

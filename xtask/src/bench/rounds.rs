@@ -93,6 +93,7 @@ pub(super) fn latencies(ground: &Ground, costs: &Costs, effort: Effort) -> Resul
                 // asked about it has to.
                 let asked = scenario.gateway == Gateway::ExtAuthzKeygate;
                 ground.give_control_plane_turn(if asked { Turn::Fair } else { Turn::Last })?;
+                ground.give_turn_to(scenario.gateway)?;
                 let (sent, ()) =
                     measured(ground, scenario, || Ok((ground.send(scenario, load)?, ())))?;
                 let seen = latencies.entry((protocol, scenario)).or_default();
