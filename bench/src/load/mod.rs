@@ -89,7 +89,8 @@ pub struct Outcome {
     /// How long it took, in seconds.
     pub seconds: f64,
     /// Latencies in nanoseconds and how many had them. At a rate they count from the moment at which a
-    /// request was due, so one that had to wait for its turn has waited.
+    /// request was due, so one that had to wait for its turn has waited; those of the first moments after
+    /// a pause are left out.
     pub latencies: Vec<(u64, u64)>,
     /// With pauses: what 99 in 100 requests of each stretch between two of them took at most, in
     /// nanoseconds. What happens now and then (the machine is stopped for a moment, say) spoils some

@@ -192,7 +192,7 @@ impl Ground {
     /// and wait until it is idle: they would be on other machines.
     pub(super) fn give_turn_to(&self, gateway: Gateway) -> Result<()> {
         for (other, running) in &self.gateways {
-            let turn = if *other == gateway { Turn::Fair } else { Turn::Last };
+            let turn = if *other == gateway { Turn::First } else { Turn::Last };
             processor::give_turn(running.envoy.process().pid(), turn)?;
         }
         Ok(())
