@@ -97,7 +97,6 @@ pub(super) fn filters(rows: &[Row], machine: &Machine, rounds: u16) -> Result<St
         writeln!(text)?;
         let title = format!("Processor time added to a request, {protocol}");
         chart(&mut text, &title, &names, "µs", &added)?;
-        writeln!(text)?;
         latencies(&mut text, &rows)?;
     }
     Ok(text)
@@ -113,9 +112,11 @@ fn latencies(text: &mut String, rows: &[&Row]) -> Result<()> {
     for row in rows {
         let Some(it) = row.latency else { continue };
         let stretch = it.p99_of_stretch;
+        // Without the sign of what is nearly nothing.
+        let whole = |microseconds: f64| microseconds.round() + 0.0;
         let added = it.p99_added.filter(|_| !is_floor(row)).map_or_else(
             || "–".to_owned(),
-            |it| format!("{:.0} ({:.0} to {:.0})", it.median, it.lower, it.upper),
+            |it| format!("{} ({} to {})", whole(it.median), whole(it.lower), whole(it.upper)),
         );
         writeln!(
             text,

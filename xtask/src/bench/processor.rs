@@ -101,7 +101,10 @@ pub(super) fn give_turn(process: u32, turn: Turn) -> Result<()> {
     let priority = if turn == Turn::First { "1" } else { "0" };
     let mut chrt = Command::new("chrt");
     chrt.args(["--all-tasks", class, "--pid", priority, &process.to_string()]);
-    process::run(chrt).context("the benchmark takes chrt, of the package util-linux")
+    process::run(chrt).context(
+        "the benchmark takes chrt, of the package util-linux, and the right to use it \
+         (CAP_SYS_NICE): run it as root",
+    )
 }
 
 /// How long the threads of a process have run on a core, by the kernel's own account.
