@@ -112,7 +112,8 @@ impl Keys {
     fn warm(&self, gate: &Gate, connection: &mut Connection) {
         let texts = [&self.good, &self.revoked, &self.expired, &self.elsewhere].map(|k| &k.text);
         for key in texts.into_iter().chain([&self.unknown]) {
-            gate.get("/").key(key).client(fresh_address()).send_on(connection);
+            let answer = gate.get("/").key(key).client(fresh_address()).send_on(connection);
+            assert_ne!(answer.status, 503, "{answer:?}");
         }
     }
 

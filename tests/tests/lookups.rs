@@ -226,10 +226,16 @@ fn a_slow_control_plane_keeps_nobody_waiting_beyond_the_timeout() {
     assert_eq!(timed(&gate, &mut connection, &known).0.status, 200);
 
     proxy.conduct(VERIFY, Conduct::Delay(Duration::from_secs(20)));
-    let (answer, took) = timed(&gate, &mut connection, unknown_key());
-    assert_cannot_be_told(&answer, took);
-    assert!(took >= TIMEOUT / 2, "it did not wait for an answer: {took:?}");
-    let mut waits = vec![took];
+    // Who comes right after one that waited in vain is told at once.
+    let mut waits = Vec::new();
+    eventually("three have waited for an answer", || {
+        let (answer, took) = timed(&gate, &mut connection, unknown_key());
+        assert_cannot_be_told(&answer, took);
+        waits.extend((took >= TIMEOUT / 2).then_some(took));
+        (waits.len() == 3).then_some(())
+    });
+    // What a busy machine adds, it does not add each time.
+    assert!(waits.iter().min() < Some(&(2 * TIMEOUT)), "{waits:?}");
     let learned_at = unix_ms();
     eventually("what is known of the key is no longer fresh", || {
         (unix_ms() > learned_at + 1500).then_some(())
@@ -244,14 +250,11 @@ fn a_slow_control_plane_keeps_nobody_waiting_beyond_the_timeout() {
     for _ in 0..3 {
         let (answer, took) = timed(&gate, &mut connection, unknown_key());
         assert_cannot_be_told(&answer, took);
-        waits.extend((took >= TIMEOUT / 2).then_some(took));
         let (answer, took) = timed(&gate, &mut connection, &known);
         assert_eq!(answer.status, 200, "an old answer serves: {answer:?}");
         assert!(took < TIMEOUT + SLACK, "it took {took:?}");
     }
     gate.stack.control_plane.process_mut().resume().unwrap();
-    // What a busy machine adds, it does not add each time.
-    assert!(waits.iter().min() < Some(&(2 * TIMEOUT)), "{waits:?}");
     let unknown = unknown_key();
     eventually("unknown keys can be told again", || {
         let (answer, _) = timed(&gate, &mut connection, &unknown);

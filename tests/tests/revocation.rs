@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tests::{Connection, Gate, Key, eventually, fresh_address, rfc3339, unix_ms, within};
 
-/// How long it takes at most on a busy machine; and at most half of the time, which a poll of the feed that
-/// no change wakes (5 s) would not keep. How long it takes is printed.
+/// How long it takes at most on a busy machine. The middle one is below [`USUAL`], which a poll of the feed
+/// that no change wakes (5 s) would not keep. How long it takes is printed.
 const BOUND: Duration = Duration::from_secs(10);
 const USUAL: Duration = Duration::from_secs(1);
 const KEYS: usize = 60;

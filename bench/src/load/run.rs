@@ -37,7 +37,7 @@ struct Turn {
     due: Instant,
     /// After how many pauses.
     stretch: Option<usize>,
-    /// Whether its latency does.
+    /// Whether its latency counts.
     counts: bool,
 }
 
@@ -91,7 +91,7 @@ impl Schedule {
         }
         let number = usize::try_from(self.sent).ok()?;
         self.sent += 1;
-        let counts = stretch.as_ref().is_none_or(|it| it.passed >= LEAD_IN);
+        let counts = stretch.as_ref().is_none_or(InStretch::counts);
         let stretch = stretch.and_then(|it| usize::try_from(it.number).ok());
         Some(Turn { number, due, stretch, counts })
     }
@@ -105,6 +105,13 @@ struct InStretch {
     passed: Duration,
     /// How long all pauses before it have.
     paused: Duration,
+}
+
+impl InStretch {
+    /// Whether what is due here counts.
+    fn counts(&self) -> bool {
+        self.passed >= LEAD_IN
+    }
 }
 
 impl Pauses {
@@ -204,5 +211,10 @@ mod tests {
         at(99, 0, 99, 0);
         at(100, 1, 0, 10);
         at(250, 2, 50, 20);
+        let counts = |under_load| pauses.stretch_at(ms(under_load)).counts();
+        assert_eq!(
+            [0, 4, 5, 99, 100, 104, 105].map(counts),
+            [false, false, true, true, false, false, true]
+        );
     }
 }

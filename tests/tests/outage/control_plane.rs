@@ -67,7 +67,7 @@ fn a_frozen_control_plane_costs_nobody_more_than_the_timeout_and_all_is_told_onc
 
     assert_the_promise(&gate, &report);
     outage.of(UNKNOWN).print("unknown, in the outage").only(&[503]);
-    assert!(report.usual_wait_beyond(TIMEOUT / 2) < TIMEOUT * 2);
+    assert!(outage.of(UNKNOWN).usual_wait_beyond(TIMEOUT / 2) < TIMEOUT * 2);
     report.told_once(&gate);
 }
 
@@ -92,7 +92,7 @@ fn answers_that_take_ten_seconds_keep_nobody_waiting_for_them_and_all_is_told_on
 
     assert_the_promise(&gate, &report);
     outage.of(UNKNOWN).print("unknown, in the outage").only(&[503]);
-    assert!(report.usual_wait_beyond(TIMEOUT / 2) < TIMEOUT * 2);
+    assert!(outage.of(UNKNOWN).usual_wait_beyond(TIMEOUT / 2) < TIMEOUT * 2);
     assert!(batches > 0);
     report.told_once(&gate);
     // What the slow answers were about had been stored, and came again.
@@ -103,8 +103,8 @@ fn answers_that_take_ten_seconds_keep_nobody_waiting_for_them_and_all_is_told_on
 fn an_outage_beyond_the_bound_ends_warm_keys_and_the_return_brings_back_all_but_the_revoked() {
     const FRESH: Duration = Duration::from_secs(1);
     const STALE: Duration = Duration::from_secs(10);
-    // What was learnt last was learnt so long before the end, at most.
-    const EARLY: Duration = Duration::from_secs(2);
+    // An answer may have been so old when it was killed, and on a busy machine a second older.
+    const EARLY: Duration = FRESH.saturating_add(Duration::from_secs(1));
     // What was answered before the end is taken in later by a worker that was stopped meanwhile.
     const STALL: Duration = Duration::from_millis(500);
     let cache =

@@ -9,28 +9,27 @@ use xtask::servers::redis::{RedisOptions, RedisSentinels, RedisServer};
 
 use super::{UNKNOWN, Usual, assert_the_promise, gate};
 
-/// How long an administrator may wait for an answer, of which Redis has 50 ms; and a few times, on a busy
-/// machine.
-const ADMIN: Duration = Duration::from_millis(500);
-const ADMIN_ON_A_BUSY_MACHINE: Duration = Duration::from_secs(3);
-const FEW: usize = 3;
+/// How long an administrator usually waits for an answer at most, of which Redis has 50 ms; and at the very
+/// most, on a busy machine.
+const USUAL: Duration = Duration::from_millis(300);
+const BUSY: Duration = Duration::from_secs(3);
 
 /// An administrator who asks all the time, for so long; and keys that the gate does not know are told
 /// all the time.
 #[track_caller]
 fn nobody_notices(gate: &Gate, load: &Load, time: Duration) {
     let start = Instant::now();
-    let (mut longest, mut slow) = (Duration::ZERO, 0);
+    let mut took = Vec::new();
     while start.elapsed() < time {
         let asked = Instant::now();
         let answer = gate.admin().call("GET", "/api/v1/admin/api-keys/?limit=1", None);
         assert_eq!(answer.status, 200, "{answer:?}");
-        longest = longest.max(asked.elapsed());
-        slow += usize::from(asked.elapsed() > ADMIN);
+        took.push(asked.elapsed());
     }
-    assert!(longest < ADMIN_ON_A_BUSY_MACHINE, "an administrator waited for {longest:?}");
-    assert!(slow <= FEW, "an administrator waited {slow} times for more than {ADMIN:?}");
-    println!("the longest call of an administrator took {longest:?}");
+    took.sort_unstable();
+    let (middle, longest) = (took[took.len() / 2], took[took.len() - 1]);
+    println!("{} calls of an administrator: p50 {middle:?}, longest {longest:?}", took.len());
+    assert!(middle < USUAL && longest < BUSY, "an administrator waited: {took:?}");
     load.until_each_was_answered();
     load.so_far().begun_after(start).of(UNKNOWN).only(&[403]);
 }

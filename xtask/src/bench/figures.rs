@@ -84,10 +84,12 @@ pub(super) fn rows(costs: &Costs, latencies: &Latencies) -> Vec<Row> {
 impl Spread {
     pub(super) fn of(mut figures: Vec<f64>) -> Self {
         figures.sort_by(f64::total_cmp);
-        let at = |quarter: usize| {
-            figures.get(figures.len().saturating_sub(1) * quarter / 4).copied().unwrap_or(f64::NAN)
-        };
-        Self { lower: at(1), median: at(2), upper: at(3) }
+        let last = figures.len().saturating_sub(1);
+        let at = |n: usize| figures.get(n).copied().unwrap_or(f64::NAN);
+        // As many below the lower as above the upper.
+        let (lower, upper) = (last / 4, last - last / 4);
+        let median = f64::midpoint(at(last / 2), at(last - last / 2));
+        Self { lower: at(lower), median, upper: at(upper) }
     }
 }
 
@@ -107,7 +109,7 @@ impl Latency {
             found.map_or(f64::NAN, |(nanoseconds, _)| microseconds(*nanoseconds))
         };
         let all = |stretches: &[u64]| stretches.iter().copied().map(microseconds).collect();
-        let floor = floor.filter(|floor| floor.rate <= steady.rate);
+        let floor = floor.filter(|floor| floor.rate.total_cmp(&steady.rate).is_eq());
         let p99_added = floor.map(|floor| {
             let rounds = steady.stretches.iter().zip(&floor.stretches);
             Spread::of(rounds.map(|(own, floor)| median(all(own)) - median(all(floor))).collect())
@@ -123,7 +125,24 @@ impl Latency {
     }
 }
 
-/// The middle one, or the lower of the two that are.
+/// The middle one, or what is between the two that are.
 pub(super) fn median(figures: Vec<f64>) -> f64 {
     Spread::of(figures).median
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Spread;
+
+    #[test]
+    fn as_many_figures_are_below_a_spread_as_above() {
+        let is = |figures: &[f64], [lower, median, upper]: [f64; 3]| {
+            assert_eq!(Spread::of(figures.to_vec()), Spread { lower, median, upper });
+        };
+        is(&[7.0], [7.0, 7.0, 7.0]);
+        is(&[4.0, 1.0, 3.0, 2.0], [1.0, 2.5, 4.0]);
+        is(&[5.0, 4.0, 3.0, 2.0, 1.0], [2.0, 3.0, 4.0]);
+        is(&[8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0], [2.0, 4.5, 7.0]);
+        assert!(Spread::of(Vec::new()).median.is_nan());
+    }
 }

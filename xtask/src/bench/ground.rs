@@ -189,10 +189,14 @@ impl Ground {
     }
 
     /// One gateway gets the measured core whenever it wants it. The others wake up for their timers too,
-    /// and wait until it is idle: they would be on other machines.
-    pub(super) fn give_turn_to(&self, gateway: Gateway) -> Result<()> {
-        for (other, running) in &self.gateways {
-            let turn = if *other == gateway { Turn::First } else { Turn::Last };
+    /// and wait until it is idle: they would be on other machines. None: all are alike again.
+    pub(super) fn give_turn_to(&self, first: Option<Gateway>) -> Result<()> {
+        for (gateway, running) in &self.gateways {
+            let turn = match first {
+                None => Turn::Fair,
+                Some(first) if first == *gateway => Turn::First,
+                Some(_) => Turn::Last,
+            };
             processor::give_turn(running.envoy.process().pid(), turn)?;
         }
         Ok(())

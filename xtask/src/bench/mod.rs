@@ -36,7 +36,7 @@ use self::ground::{Ground, Programs};
 use self::machine::Machine;
 use self::page::Part;
 use self::rounds::Effort;
-use self::scenario::Scenario;
+use self::scenario::{Gateway, Scenario};
 use crate::stack::{Binaries, Build};
 use crate::{process, progress, wasm, workspace};
 
@@ -109,10 +109,13 @@ fn filters(options: &Filters) -> Result<()> {
     let Common { rounds, seconds, .. } = options.common;
     let effort = Effort {
         rounds: rounds.into(),
-        steady_rounds: usize::from(rounds).div_ceil(3),
+        steady_rounds: usize::from(rounds).div_ceil(2),
         seconds,
         steady_seconds: 3.0 * seconds,
     };
+    // Who may not do this is told now, and not when half of the time has passed.
+    ground.give_turn_to(Some(Gateway::Plain))?;
+    ground.give_turn_to(None)?;
     let costs = rounds::costs(&ground, effort)?;
     let latencies = rounds::latencies(&ground, &costs, effort)?;
     let rows = figures::rows(&costs, &latencies);

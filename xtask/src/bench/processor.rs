@@ -93,12 +93,11 @@ pub(super) enum Turn {
 
 /// Gives all threads of a process that turn; those that they start have it too.
 pub(super) fn give_turn(process: u32, turn: Turn) -> Result<()> {
-    let class = match turn {
-        Turn::First => "--fifo",
-        Turn::Fair => "--other",
-        Turn::Last => "--idle",
+    let (class, priority) = match turn {
+        Turn::First => ("--fifo", "1"),
+        Turn::Fair => ("--other", "0"),
+        Turn::Last => ("--idle", "0"),
     };
-    let priority = if turn == Turn::First { "1" } else { "0" };
     let mut chrt = Command::new("chrt");
     chrt.args(["--all-tasks", class, "--pid", priority, &process.to_string()]);
     process::run(chrt).context(

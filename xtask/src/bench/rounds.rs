@@ -82,18 +82,17 @@ pub(super) fn latencies(ground: &Ground, costs: &Costs, effort: Effort) -> Resul
     for round in 1..=effort.steady_rounds {
         progress::step(&format!("steady round {round} of {}", effort.steady_rounds));
         for protocol in Protocol::ALL {
-            let keygate = Scenario { gateway: Gateway::Keygate, traffic: Traffic::Keys };
-            let common = half_of(costs, protocol, keygate);
-            for scenario in
-                in_turn(ground, round).into_iter().filter(|it| it.traffic == Traffic::Keys)
-            {
+            let with_keys = in_turn(ground, round).into_iter();
+            let with_keys: Vec<_> = with_keys.filter(|it| it.traffic == Traffic::Keys).collect();
+            let common = common_rate(costs, protocol, &with_keys);
+            for scenario in with_keys {
                 let rate = half_of(costs, protocol, scenario).min(common);
                 let load = Load::steady(protocol, effort.steady_seconds, rate);
                 // It would be on another machine, and not take the load's core; where each request is
                 // asked about it has to.
                 let asked = scenario.gateway == Gateway::ExtAuthzKeygate;
                 ground.give_control_plane_turn(if asked { Turn::Fair } else { Turn::Last })?;
-                ground.give_turn_to(scenario.gateway)?;
+                ground.give_turn_to(Some(scenario.gateway))?;
                 let (sent, ()) =
                     measured(ground, scenario, || Ok((ground.send(scenario, load)?, ())))?;
                 let seen = latencies.entry((protocol, scenario)).or_default();
@@ -126,6 +125,13 @@ fn measured<T>(
     let (sent, figure) = measure()?;
     sent.check(scenario)?;
     Ok((sent, figure))
+}
+
+/// Half of what Keygate can do; where it is not measured, of what the slowest can.
+fn common_rate(costs: &Costs, protocol: Protocol, scenarios: &[Scenario]) -> f64 {
+    let keygate = scenarios.iter().find(|it| it.gateway == Gateway::Keygate);
+    let rates = keygate.map_or(scenarios, std::slice::from_ref).iter();
+    rates.map(|it| half_of(costs, protocol, *it)).fold(f64::INFINITY, f64::min)
 }
 
 fn half_of(costs: &Costs, protocol: Protocol, scenario: Scenario) -> f64 {

@@ -74,8 +74,9 @@ impl Rounds<'_> {
                 let start = self.scene.now();
                 // It passes or does not; or it cannot be told just now.
                 let refused = wait::until(TOLD_WITHIN, || {
+                    let sent = self.scene.now();
                     let passes = passes(self.scene, &mut client, &held.text);
-                    if passes == Some(true) && self.scene.now() > start + REVOKED_WITHIN {
+                    if passes == Some(true) && sent > start + REVOKED_WITHIN {
                         bail!("key {} has ended, and still passes", held.id);
                     }
                     Ok((passes == Some(false)).then_some(()))
