@@ -188,8 +188,16 @@ pub fn patient() -> Value {
     json!({"control_plane": {"timeout_ms": 10_000}})
 }
 
+/// The same configuration, [`patient`].
+#[must_use]
+pub fn patiently(configuration: &Value) -> Value {
+    let mut configuration = configuration.clone();
+    combine(&mut configuration, patient());
+    configuration
+}
+
 /// Changes a document by another (RFC 7396), but a null document changes nothing.
-pub fn combine(document: &mut Value, changes: Value) {
+pub(crate) fn combine(document: &mut Value, changes: Value) {
     match changes {
         Value::Null => {}
         Value::Object(changes) => {

@@ -51,7 +51,7 @@ mod workers;
 
 pub use admin::Admin;
 pub use binaries::{binaries, trap_filter, unfinished_filter};
-pub use builder::{GateBuilder, combine, patient};
+pub use builder::{GateBuilder, patient, patiently};
 pub use certificates::{Authority, Certificates};
 pub use edge_proxy::{Call, Conduct, EdgeProxy, Line, Made};
 pub use fleet::{Replica, another_control_plane, free_address};

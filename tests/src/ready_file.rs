@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use xtask::edge_config::EdgeConfig;
 use xtask::workspace;
 
-use crate::builder::{combine, patient};
+use crate::builder::{combine, patiently};
 
 const CONTROL_PLANE: &str = "keygate_control_plane";
 const FIRST_ENDPOINT: &str =
@@ -81,8 +81,7 @@ impl ReadyFile {
             );
             *place(ready.cluster_mut(cluster)?, FIRST_ENDPOINT)? = address;
         }
-        let mut filter = ready.filter_configuration()?;
-        combine(&mut filter, patient());
+        let mut filter = patiently(&ready.filter_configuration()?);
         combine(&mut filter, self.filter.clone());
         ready.set_filter_configuration(&filter)
     }

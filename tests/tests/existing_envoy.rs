@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tests::{Gate, combine, eventually, fresh_address, patient, unknown_key};
+use tests::{Gate, eventually, fresh_address, patiently, unknown_key};
 use xtask::edge_config::EdgeConfig;
 use xtask::workspace;
 
@@ -45,9 +45,7 @@ fn with_the_page(config: &mut EdgeConfig, configuration: &Value, disabled: bool)
     assert_eq!(list.len(), 1);
     list.insert(0, filter_of_the_page());
     config.filter_mut()?["vm_config"]["code"] = module;
-    let mut configuration = configuration.clone();
-    combine(&mut configuration, patient());
-    config.set_filter_configuration(&configuration)?;
+    config.set_filter_configuration(&patiently(configuration))?;
     if disabled {
         config.http_filter_mut("keygate")?["disabled"] = true.into();
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tests::{Certificates, Gate, combine, fresh_address, patient, unknown_key, within};
+use tests::{Certificates, Gate, fresh_address, patiently, unknown_key, within};
 use xtask::edge_config::EdgeConfig;
 use xtask::manifests;
 
@@ -44,13 +44,6 @@ fn assert_works(gate: &Gate) {
         });
     }
     gate.audited("MISSING_API_KEY", |row| row["key_id"].is_null());
-}
-
-/// The same configuration, of a filter that waits longer for an answer.
-fn patiently(configuration: &Value) -> Value {
-    let mut configuration = configuration.clone();
-    combine(&mut configuration, patient());
-    configuration
 }
 
 /// As Istio: the filter's name and configuration from the plug-in, the address from the connection.

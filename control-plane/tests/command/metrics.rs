@@ -4,8 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write,
     process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 use keygate::metrics::{
@@ -98,21 +96,12 @@ fn every_metric_is_described_as_it_is_and_every_one_that_is_described_is_there()
     let service = exercised(&it);
     let conditional = |metric: &&Metric| metric.only.is_some_and(|only| only != "on Linux");
     // Some are set by jobs that begin with the service and take their time on a slow disk.
-    let started = Instant::now();
-    let there = loop {
-        let text = shown(&service);
-        let there = read(&text);
-        let missing = described()
-            .filter(|metric| !conditional(metric))
-            .find(|metric| !there.contains_key(metric.name));
-        let Some(missing) = missing else { break there };
-        assert!(
-            started.elapsed() < Duration::from_secs(20),
-            "{} is not shown: {text}",
-            missing.name
-        );
-        thread::sleep(Duration::from_millis(50));
-    };
+    let mut there = BTreeMap::new();
+    for metric in described().filter(|metric| !conditional(metric)) {
+        there = service.eventually(metric.name, || {
+            Some(read(&shown(&service))).filter(|there| there.contains_key(metric.name))
+        });
+    }
     for (name, (kind, labels)) in &there {
         let known = described().find(|metric| metric.name == name);
         let known = known.unwrap_or_else(|| panic!("{name} is not in the catalogue"));

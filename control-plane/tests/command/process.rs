@@ -10,6 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
+use xtask::wait;
+
+/// For how long something is waited for: far longer than anything takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const KEY: &str = "3f9a1c77e0d25b8846f1029c6be87d145aa3c2e9178f604db35e7891f2ac0d66";
 pub(crate) const TOKEN: &str = "0123456789abcdef0123";
@@ -171,6 +175,20 @@ impl Service {
         std::fs::read_to_string(&self.log).expect("a log")
     }
 
+    /// Looks until there is something to see; when there is nothing for a while, the test fails and
+    /// shows the log.
+    pub(crate) fn eventually<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let seen = wait::until(PATIENCE, || Ok(look())).expect("not interrupted");
+        seen.unwrap_or_else(|| panic!("still not after {PATIENCE:?}: {what}\n{}", self.log()))
+    }
+
+    /// Waits until `/metrics` has this in it.
+    pub(crate) fn wait_for_metric(&self, shown: &str) {
+        self.eventually(shown, || {
+            http(&self.admin, "GET", "/metrics", "", "").1.contains(shown).then_some(())
+        });
+    }
+
     /// The first line with these words, as soon as it is there.
     pub(crate) fn wait_for(&mut self, words: &str) -> String {
         let started = Instant::now();
@@ -179,11 +197,7 @@ impl Service {
                 return line.to_owned();
             }
             let ended = self.process.try_wait().expect("a state");
-            assert!(
-                ended.is_none() && started.elapsed() < Duration::from_secs(20),
-                "{}",
-                self.log()
-            );
+            assert!(ended.is_none() && started.elapsed() < PATIENCE, "{}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
     }

@@ -1,25 +1,16 @@
 //! The service with a Redis that comes and goes.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
 use xtask::servers::redis::{RedisOptions, RedisServer};
 
 use crate::process::{Keygate, Service, http};
 
 fn becomes(service: &Service, status: &str, redis: &str) {
-    let started = Instant::now();
-    loop {
+    service.eventually(&format!("it is {status}, and Redis {redis}"), || {
         let (code, body) = http(&service.admin, "GET", "/health", "", "");
         assert_eq!(code, 200, "{body}");
         let health: serde_json::Value = serde_json::from_str(&body).expect("JSON");
-        if health["status"] == status && health["redis"] == redis {
-            return;
-        }
-        assert!(started.elapsed() < Duration::from_secs(30), "{body}\n{}", service.log());
-        thread::sleep(Duration::from_millis(20));
-    }
+        (health["status"] == status && health["redis"] == redis).then_some(())
+    });
 }
 
 #[test]

@@ -83,11 +83,10 @@ fn the_whole_life_of_a_key() {
     assert_eq!(admin(&service, "DELETE", &path, &root, "").0, 200);
     assert_eq!(verify(&service, key)["record"]["is_active"], false);
     // Soon after, the use of the key can be read.
-    let started = Instant::now();
-    while admin(&service, "GET", &path, &root, "").1["last_used_at"].is_null() {
-        assert!(started.elapsed() < Duration::from_secs(5));
-        thread::sleep(Duration::from_millis(50));
-    }
+    service.eventually("it was used", || {
+        let used = &admin(&service, "GET", &path, &root, "").1["last_used_at"];
+        (!used.is_null()).then_some(())
+    });
     let metrics = http(&service.admin, "GET", "/metrics", "", "").1;
     for line in [
         r#"keygate_verify_memory_lookups_total{result="hit"} "#,
@@ -103,15 +102,8 @@ fn the_whole_life_of_a_key() {
     assert_eq!(health.json()["status"], "healthy");
 }
 
-/// Waits until a filter's poll is held.
-fn wait_for_poll(service: &Service) {
-    let started = Instant::now();
-    while !http(&service.admin, "GET", "/metrics", "", "").1.contains("\nkeygate_feed_long_polls 1")
-    {
-        assert!(started.elapsed() < Duration::from_secs(20), "{}", service.log());
-        thread::sleep(Duration::from_millis(10));
-    }
-}
+/// That a filter's poll is held.
+const POLL_IS_HELD: &str = "\nkeygate_feed_long_polls 1";
 
 #[test]
 fn a_change_from_the_command_line_reaches_a_waiting_filter() {
@@ -128,7 +120,7 @@ fn a_change_from_the_command_line_reaches_a_waiting_filter() {
             let answer = edge(&service, "GET", &poll, "").1;
             (answer, Instant::now())
         });
-        wait_for_poll(&service);
+        service.wait_for_metric(POLL_IS_HELD);
         assert_eq!(it.run(&["keys", "revoke", &id]).code, 0);
         let revoked = Instant::now();
         let (answer, told) = waiting.join().expect("no panic");
@@ -151,7 +143,7 @@ fn it_ends_in_good_order_when_told_to_even_with_a_poll_waiting() {
             let path = format!("/edge/v1/changes?epoch={epoch}&since=0&wait_ms=20000");
             http(&address, "GET", &path, &format!("authorization: Bearer {TOKEN}\r\n"), "")
         });
-        wait_for_poll(&service);
+        service.wait_for_metric(POLL_IS_HELD);
         let started = Instant::now();
         service.signal(name);
         assert_eq!(service.end(), Some(0), "{}", service.log());
@@ -192,11 +184,7 @@ fn production_that_asks_for_test_keys_starts_without_them_and_says_so() {
         let log = it.run(&["audit", "list", "--event", "SECURITY_VIOLATION", "--json"]).json();
         log.as_array().expect("entries").len()
     };
-    let started = Instant::now();
-    while listed() < 2 {
-        assert!(started.elapsed() < Duration::from_secs(20), "{}", service.log());
-        thread::sleep(Duration::from_millis(50));
-    }
+    service.eventually("both are in the log", || (listed() >= 2).then_some(()));
     assert_eq!(listed(), 2);
 }
 

@@ -60,15 +60,7 @@ fn a_trace_that_envoy_began_goes_on_here_and_holds_no_secret() {
     assert_eq!(spans, 3);
 
     // They are counted once the collector has answered.
-    let started = Instant::now();
-    loop {
-        let shown = http(&service.admin, "GET", "/metrics", "", "").1;
-        if shown.contains(r#"keygate_trace_spans_total{outcome="sent"} 3"#) {
-            break;
-        }
-        assert!(started.elapsed() < Duration::from_secs(20), "{shown}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    service.wait_for_metric(r#"keygate_trace_spans_total{outcome="sent"} 3"#);
     // What is still in the queue leaves before the process ends.
     let last = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa1";
     verify(&service, &key, &format!("traceparent: 00-{last}-{PARENT}-01\r\n"));
@@ -86,15 +78,7 @@ fn without_a_collector_the_service_serves_and_ends_as_ever() {
     let (_, key) = it.make_key(&[]);
     let mut service = it.serve(&[]);
     verify(&service, &key, "");
-    let started = Instant::now();
-    loop {
-        let shown = http(&service.admin, "GET", "/metrics", "", "").1;
-        if shown.contains(r#"keygate_trace_spans_total{outcome="lost"}"#) {
-            break;
-        }
-        assert!(started.elapsed() < Duration::from_secs(20), "{shown}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    service.wait_for_metric(r#"keygate_trace_spans_total{outcome="lost"}"#);
     verify(&service, &key, "");
     let started = Instant::now();
     service.signal("TERM");

@@ -21,7 +21,6 @@ fn without_a_control_plane_warm_keys_are_served_and_limited_and_all_is_told_once
 }
 
 #[test]
-#[ignore = "takes more than a minute"]
 fn a_minute_without_a_control_plane_is_as_good_as_some_seconds() {
     without_the_control_plane(Duration::from_secs(60));
 }
